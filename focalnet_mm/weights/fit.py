@@ -1,0 +1,179 @@
+"""Fit pretrained tensors to a backbone with other kernels or more levels, or say why they don't fit."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from .files import read_checkpoint
+from .layouts import guess_arch, measure, select_backbone
+
+__all__ = ['LoadReport', 'fit_tensor', 'load_into']
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of each tensor.
+
+    Attributes:
+        source: Path or URL of the checkpoint.
+        prefix: Prefix of the backbone's tensors in the checkpoint.
+        landed: Names of the backbone's tensors that were copied as they are.
+        fitted: Name → how it was fitted, for those whose shape had to change.
+        new: Names of the backbone's tensors that the checkpoint has nothing for: they keep their initialisation.
+        unused: Names in the checkpoint, with their prefix, that the backbone has no use for.
+    """
+
+    source: str
+    prefix: str
+    landed: tuple[str, ...]
+    fitted: Mapping[str, str]
+    new: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        fitted = '; '.join(f'{count} {how}' for how, count in Counter(self.fitted.values()).items())
+        return (f'FocalNet from {self.source}: {len(self.landed)} tensors landed as they are, '
+                f'{len(self.fitted)} fitted{f" ({fitted})" if fitted else ""}, '
+                f'{len(self.new)} new{_list(self.new)}, {len(self.unused)} of the file unused{_list(self.unused)}.')
+
+
+def fit_tensor(name: str, pretrained: Tensor, target: torch.Size) -> tuple[Tensor, str]:
+    """Bring a pretrained tensor to the shape that a backbone needs.
+
+    A depthwise kernel of a focal level is padded with zeros around its centre, or cropped to its centre. ``f`` keeps
+    the rows of query and context, the gates of its levels and, as its last row, the gate of the global context; the
+    gates of added levels are 0.
+
+    Args:
+        name: Official name of the tensor.
+        pretrained: The checkpoint's tensor.
+        target: The backbone's shape.
+
+    Returns:
+        A tensor of the target's shape, and how it was fitted in words.
+
+    Raises:
+        ValueError: It cannot be fitted.
+    """
+    source = pretrained.shape
+    if (re.search(r'modulation\.focal_layers\.\d+\.0\.weight$', name) and len(source) == len(target) == 4
+            and source[:2] == target[:2]):
+        margin = target[-1] - source[-1]
+        if margin % 2 == 0:
+            verb = 'padded with zeros' if margin > 0 else 'cropped'
+            # A negative padding crops.
+            return F.pad(pretrained, [margin // 2] * 4), f'kernels {verb} from {source[-1]} to {target[-1]}'
+    if re.search(r'modulation\.f\.(weight|bias)$', name) and source[1:] == target[1:] and target[0] > source[0]:
+        added = pretrained.new_zeros(target[0] - source[0], *source[1:])
+        return torch.cat([pretrained[:-1], added, pretrained[-1:]]), f'gates widened by {len(added)}'
+    raise ValueError(f'{name} has shape {tuple(source)} in the checkpoint and {tuple(target)} in the model')
+
+
+def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None = None) -> LoadReport:
+    """Load a checkpoint into a FocalNet: every tensor lands, is fitted, or is reported.
+
+    Reads classification, detection and segmentation files in the official layout, among them those that mmdet 3 and
+    mmseg 1 save; see :func:`~focalnet_mm.weights.read_checkpoint` for the file formats and
+    :func:`~focalnet_mm.weights.fit_tensor` for what is fitted. Output norms and added focal levels may be missing in
+    the checkpoint. Logs one line.
+
+    Args:
+        backbone: A :class:`~focalnet_mm.FocalNet`, changed in place, or not at all on an error.
+        source: Path or URL.
+        prefix: Prefix of the backbone's tensors in the file, where it holds several FocalNets.
+
+    Returns:
+        What became of each tensor.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ConnectionError: The download failed.
+        ValueError: The file cannot be read, holds no FocalNet, or holds one that does not fit this backbone.
+    """
+    source = os.fspath(source)
+    state_dict = read_checkpoint(source)
+    try:
+        tensors, prefix = select_backbone(state_dict, prefix)
+    except ValueError as error:
+        raise ValueError(f'The checkpoint {source} does not fit: {error}.') from None
+
+    own = backbone.state_dict()
+    ready, fitted, new = {}, {}, []
+    for name, parameter in own.items():
+        if name not in tensors:
+            new.append(name)
+        elif tensors[name].shape == parameter.shape:
+            ready[name] = tensors[name]
+        else:
+            try:
+                ready[name], fitted[name] = fit_tensor(name, tensors[name], parameter.shape)
+            except ValueError as error:
+                raise ValueError(f'The checkpoint {source} does not fit: {error}{_cause(tensors, own)}.') from None
+
+    pretrained_levels = measure(tensors)['focal_levels']
+    lacking = [name for name in new if not _may_be_new(name, pretrained_levels)]
+    stages = len(measure(own)['depths'])
+    surplus = [name for name in tensors if name not in own and _is_in_blocks(name, stages)]
+    for names, fault in ((lacking, 'lacks'), (surplus, 'has, beyond what the model has,')):
+        if names:
+            raise ValueError(f'The checkpoint {source} does not fit: it {fault} {len(names)} tensors'
+                             f'{_list(names)}{_cause(tensors, own)}.')
+
+    backbone.load_state_dict(ready, strict=False)
+    report = LoadReport(
+        source=source, prefix=prefix, landed=tuple(name for name in ready if name not in fitted), fitted=fitted,
+        new=tuple(new), unused=tuple(name for name in state_dict if name.removeprefix(prefix) not in ready
+                                     or not name.startswith(prefix)))
+    print_log(str(report), logger='current')
+    return report
+
+
+def _may_be_new(name: str, pretrained_levels: tuple[int | None, ...]) -> bool:
+    """Whether a checkpoint without this tensor is whole all the same: an output norm, or a level that was added."""
+    if re.match(r'norm\d+\.', name):
+        return True
+    match = re.match(r'layers\.(\d+)\.blocks\.\d+\.modulation\.focal_layers\.(\d+)\.', name)
+    if match is None or int(match[1]) >= len(pretrained_levels):
+        return False
+    levels = pretrained_levels[int(match[1])]
+    return levels is not None and int(match[2]) >= levels
+
+
+def _is_in_blocks(name: str, stages: int) -> bool:
+    match = re.match(r'layers\.(\d+)\.blocks\.', name)
+    return bool(match) and int(match[1]) < stages
+
+
+def _cause(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """The likely reason of a misfit: what differs between two FocalNets, and their variants."""
+    words = dict(
+        stem_kernel='a {0}×{0} stem', embed_dims='{} channels', depths='stages of {} blocks', focal_levels='{} levels',
+        layer_scale='layer scale: {}', post_norm_in_modulation='norms inside the modulation: {}')
+    theirs, ours = measure(tensors), measure(own)
+    stages = len(ours['depths'])
+    for key in ('depths', 'focal_levels'):
+        theirs[key] = theirs[key][:stages]
+    different = [key for key in words if theirs[key] != ours[key]]
+    if not different:
+        return ''
+    has, needs = (', '.join(words[key].format(side[key]) for key in different) for side in (theirs, ours))
+    arch, own_arch = guess_arch(tensors), guess_arch(own)
+    hint = f'arch {arch or "unknown"} in the checkpoint, {own_arch or "a custom one"} in the model?'
+    return f': the checkpoint has {has}, this model {needs} ({hint})'
+
+
+def _list(names: list[str] | tuple[str, ...], most: int = 4) -> str:
+    """Some of the names in brackets, or nothing where there are none."""
+    if not names:
+        return ''
+    more = f', … {len(names) - most} more' if len(names) > most else ''
+    return f' ({", ".join(names[:most])}{more})'

@@ -1,0 +1,29 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+# Real samples of COCO and ADE20K; the project never needs them.
+SAMPLES = Path(os.environ.get('FOCALNET_SAMPLES', ROOT.parent / 'shared' / 'data'))
+
+# The tests that run in parallel share the cores.
+torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', max(1, (os.cpu_count() or 2) // 2))))
+
+
+@pytest.fixture(scope='session')
+def coco_samples():
+    folder = SAMPLES / 'coco'
+    if not folder.is_dir():
+        pytest.skip(f'no COCO samples at {folder} (set FOCALNET_SAMPLES to a folder that holds them)')
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _default_scope():
+    """mmengine keeps the scope of the last runner: each test starts from the root's."""
+    from mmengine.registry import DefaultScope
+    DefaultScope.get_instance('test', scope_name='mmengine')
+    yield
+    DefaultScope._instance_dict.clear()
