@@ -1,6 +1,6 @@
 """The published FocalNet variants, as data.
 
-Figures: arXiv 2203.11926v3, tables 1, 6 and 7, and the yaml files of microsoft/FocalNet.
+Figures: arXiv 2203.11926v3 and the yaml files of microsoft/FocalNet.
 """
 
 from __future__ import annotations

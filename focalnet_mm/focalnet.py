@@ -58,7 +58,7 @@ class PatchEmbed(nn.Module):
 
 
 class Block(nn.Module):
-    """Focal modulation and MLP, each in a residual branch (figure 3 of the paper)."""
+    """Focal modulation and MLP, each in a residual branch."""
 
     def __init__(self, embed_dims: int, modulation: FocalModulation, mlp_ratio: float, drop_rate: float,
                  drop_path_rate: float, post_norm: bool, layer_scale_init_value: float) -> None:

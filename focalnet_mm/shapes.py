@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import mmengine
 import numpy as np
+from rich.progress import Progress
 
 __all__ = ['Scene', 'STUFF_CLASSES', 'THING_CLASSES', 'draw_scene', 'write_dataset']
 
 #: Countable classes, by form.
-THING_CLASSES = ('circle', 'square', 'triangle', 'star', 'cross', 'heart')
+THING_CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 #: Background classes, by texture.
 STUFF_CLASSES = ('plain', 'stripes', 'checks', 'dots')
 
@@ -30,7 +30,7 @@ _MARKER = 'shapes.json'
 _CURVE_POINTS = 64
 _POLYGON_ZOOM = 4
 _JPEG_QUALITY = 95
-_PALETTE = ((228, 26, 28), (55, 126, 184), (77, 175, 74), (152, 78, 163), (255, 127, 0), (247, 129, 191),
+_PALETTE = ((228, 26, 28), (55, 126, 184), (77, 175, 74), (152, 78, 163), (255, 127, 0),
             (190, 190, 190), (140, 160, 200), (200, 180, 140), (160, 200, 160))
 
 
@@ -59,7 +59,7 @@ def draw_scene(rng: np.random.Generator, size: int) -> Scene:
         size: Width and height in pixels, at least 32.
 
     Returns:
-        The scene. Every instance shows at least 64 pixels and 45% of itself, and has no holes.
+        The scene. Every instance shows at least 64 pixels and 60% of itself, and has no holes.
     """
     stuff_map, image = _background(rng, size)
     instance_map = np.zeros((size, size), np.int32)
@@ -77,7 +77,7 @@ def draw_scene(rng: np.random.Generator, size: int) -> Scene:
             continue
         alpha = cv2.resize(_fill(polygon, size, zoom=4), (size, size), interpolation=cv2.INTER_AREA)
         alpha = alpha[..., None].astype(np.float32)
-        kind_of_texture = rng.choice(['plain', 'stripes', 'checks', 'shade'])
+        kind_of_texture = rng.choice(['plain', 'shade', 'stripes', 'checks'], p=[0.35, 0.35, 0.15, 0.15])
         texture = _texture(rng, size, kind_of_texture, _colour_off(rng, image, mask))
         image = image * (1 - alpha) + texture * alpha
         instance_map = drawn
@@ -129,9 +129,10 @@ def write_dataset(folder: str | Path, train: int = 400, val: int = 100, size: in
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
     try:
-        progress = mmengine.ProgressBar(train + val)
-        for split, count, first_id in (('train', train, 1), ('val', val, train + 1)):
-            _write_split(partial, split, count, first_id, size, seed, progress.update)
+        with Progress() as progress:
+            task = progress.add_task(f'Drawing {folder}', total=train + val)
+            for split, count, first_id in (('train', train, 1), ('val', val, train + 1)):
+                _write_split(partial, split, count, first_id, size, seed, lambda: progress.advance(task))
         (partial / _MARKER).write_text(json.dumps(settings) + '\n')
         partial.chmod(0o755)
         if folder.exists():
@@ -236,7 +237,7 @@ def _all_visible(instance_map: np.ndarray, areas: list[int]) -> bool:
     """Whether each instance shows enough of itself, and none has a hole, which polygons can't express."""
     for i, area in enumerate(areas):
         mask = (instance_map == i + 1).astype(np.uint8)
-        if mask.sum() < max(64, 0.45 * area):
+        if mask.sum() < max(64, 0.6 * area):
             return False
         _, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         if (hierarchy[0, :, 3] >= 0).any():
@@ -262,18 +263,14 @@ def _outline(kind: str) -> np.ndarray:
         near, far = 0.3, 1.0
         return np.array([[-near, -far], [near, -far], [near, -near], [far, -near], [far, near], [near, near],
                          [near, far], [-near, far], [-near, near], [-far, near], [-far, -near], [-near, -near]])
-    if kind == 'heart':
-        x = 16 * np.sin(turn)**3
-        y = 13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn)
-        return np.stack([x, -y - 2.5], -1) / 16
     raise ValueError(f'Unknown shape {kind!r}: expected one of {", ".join(THING_CLASSES)}.')
 
 
 def _place(rng: np.random.Generator, outline: np.ndarray, size: int) -> np.ndarray:
     """Scale, squash, rotate and move an outline into the picture."""
-    angle = rng.uniform(0, 2 * np.pi)
+    angle = rng.uniform(-0.4, 0.4)
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    radius = size * rng.uniform(0.1, 0.25)
+    radius = size * rng.uniform(0.1, 0.22)
     return outline * [1, rng.uniform(0.75, 1)] @ rotation.T * radius + rng.uniform(0.6 * radius, size - 0.6 * radius, 2)
 
 

@@ -22,7 +22,7 @@ def main() -> None:
         written = write_dataset(args.folder, args.train, args.val, args.size, args.seed, args.force)
     except (ValueError, OSError) as error:
         raise SystemExit(f'make_shapes_dataset.py: {error}') from None
-    print(f'\n{args.folder}: {args.train} + {args.val} pictures' if written
+    print(f'{args.folder}: {args.train} + {args.val} pictures' if written
           else f'{args.folder} already holds this data set, nothing to do.')
 
 

@@ -1,0 +1,6 @@
+_base_ = ['./_base_/maskrcnn_focalnet.py', './_base_/coco_instance.py', './_base_/schedule_1x.py']
+
+# The authors published no weights of the deep variants: without init_cfg, a Pretrained one of your own, this trains
+# from scratch.
+model = dict(
+    backbone=dict(arch='base-deep', drop_path_rate=0.3))

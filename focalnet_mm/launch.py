@@ -1,0 +1,239 @@
+"""What the command lines in ``tools/`` share: config, data and checkpoint are checked before anything is built."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel
+from torch import nn
+
+from .weights import read_checkpoint
+
+__all__ = ['add_tta', 'check_checkpoint', 'check_data', 'draw_predictions', 'fit_to_machine', 'keep_predictions',
+           'load_config']
+
+_AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')
+
+
+def load_config(file: str, options: Mapping[str, Any] | None = None, work_dir: str | None = None,
+                launcher: str = 'none') -> Config:
+    """Read a config and settle what the command line says about it.
+
+    Args:
+        file: Path of the config.
+        options: What ``--cfg-options`` says. A ``data_root`` moves the paths of all data sets and metrics that lie
+            under the config's own ``data_root``; the other options are merged as they are.
+        work_dir: Folder of logs and checkpoints; by default the config's, or ``work_dirs/NAME_OF_CONFIG``.
+        launcher: Job launcher: none, pytorch, slurm or mpi.
+
+    Returns:
+        The config.
+
+    Raises:
+        FileNotFoundError: There is no such config.
+    """
+    if not Path(file).is_file():
+        raise FileNotFoundError(f'The config {file} does not exist: give the path of a config file.')
+    cfg = Config.fromfile(file)
+    options = dict(options or {})
+    if 'data_root' in options and cfg.get('data_root'):
+        for key in list(cfg):
+            if key.endswith(('_dataloader', '_evaluator')):
+                _move(cfg[key], cfg.data_root, options['data_root'])
+    cfg.merge_from_dict(options)
+    cfg.launcher = launcher
+    cfg.work_dir = work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(file).stem)
+    return cfg
+
+
+def check_data(cfg: Config, *splits: str) -> None:
+    """Check that the annotation files and image folders that a config names exist.
+
+    Args:
+        cfg: The config. Its ``data_source``, if any, tells users where the data comes from.
+        *splits: Which of ``train``, ``val`` and ``test``.
+
+    Raises:
+        FileNotFoundError: Something is missing; names it, the key that names it, and the way out.
+    """
+    missing: dict[str, str] = {}
+    for split in splits:
+        for key, path in _data_paths(cfg, split):
+            if not os.path.exists(path):
+                missing.setdefault(path, key)
+    if missing:
+        path, key = next(iter(missing.items()))
+        others = f' (and {len(missing) - 1} more)' if len(missing) > 1 else ''
+        source = f'{cfg.data_source}; or ' if cfg.get('data_source') else ''
+        raise FileNotFoundError(f'{path}, which {key} names, does not exist{others}: {source}point to your copy of '
+                                'the data with --cfg-options data_root=DIR.')
+
+
+def fit_to_machine(cfg: Config) -> None:
+    """Replace what needs a GPU where there is none, and say so: mixed precision and the NCCL backend."""
+    if get_device() in _AMP_DEVICES:
+        return
+    wrapper = cfg.get('optim_wrapper') or {}
+    if wrapper.get('type') == 'AmpOptimWrapper':
+        wrapper['type'] = 'OptimWrapper'
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            wrapper.pop(key, None)
+        print_log('No GPU: training in float32, since mixed precision needs one.', logger='current')
+    dist_cfg = cfg.get('env_cfg', {}).get('dist_cfg', {})
+    if cfg.launcher != 'none' and dist_cfg.get('backend') == 'nccl':
+        dist_cfg['backend'] = 'gloo'
+        print_log('No GPU: processes talk through gloo, since NCCL needs one.', logger='current')
+
+
+def check_checkpoint(model: nn.Module, source: str) -> None:
+    """Check that a checkpoint holds every tensor of a model, since mmengine only warns where it does not.
+
+    Args:
+        model: The whole model.
+        source: Path of a checkpoint.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read, or a tensor of the model is missing in it or has another shape.
+    """
+    tensors = read_checkpoint(source)
+    own = (model.module if isinstance(model, BaseTTAModel) else model).state_dict()
+    missing = [name for name in own if name not in tensors]
+    differing = [name for name in own if name in tensors and tensors[name].shape != own[name].shape]
+    if missing:
+        raise ValueError(f'The checkpoint {source} is not of this config: it lacks {len(missing)} of the model\'s '
+                         f'{len(own)} tensors, the first is {missing[0]}.')
+    if differing:
+        name = differing[0]
+        raise ValueError(f'The checkpoint {source} is not of this config: {len(differing)} of the model\'s {len(own)} '
+                         f'tensors have other shapes, the first is {name}: {tuple(tensors[name].shape)} in the '
+                         f'checkpoint, {tuple(own[name].shape)} in the model.')
+
+
+def draw_predictions(cfg: Config, folder: str | None, show: bool = False, wait_time: float = 2.0) -> None:
+    """Let the library's visualisation hook draw every prediction of a test.
+
+    Args:
+        cfg: The config, changed in place.
+        folder: Where the pictures go; ``None`` to write none.
+        show: Whether to show them in a window.
+        wait_time: How long to show each, in seconds.
+
+    Raises:
+        ValueError: The config has no visualisation hook.
+    """
+    hook = cfg.default_hooks.get('visualization')
+    if hook is None:
+        raise ValueError('--show and --show-dir need a visualization hook in the config\'s default_hooks, for mmdet '
+                         "dict(type='DetVisualizationHook').")
+    # mmdet joins a relative folder to the work dir, once more for every batch.
+    folder = os.path.abspath(folder) if folder else None
+    if cfg.default_scope == 'mmpretrain':
+        hook.update(enable=True, show=show, wait_time=wait_time, out_dir=folder)
+        return
+    hook.update(draw=True)
+    if show:
+        hook.update(show=True, wait_time=wait_time)
+    if folder and cfg.default_scope == 'mmseg':
+        cfg.visualizer.save_dir = folder
+    elif folder:
+        hook.update(test_out_dir=folder)
+
+
+def keep_predictions(cfg: Config, out: str) -> None:
+    """Let a test write its predictions, in the form that the library's own tool gives them.
+
+    Args:
+        cfg: The config, changed in place.
+        out: A ``.pkl`` file for mmdet and mmpretrain, a folder of label maps for mmseg.
+
+    Raises:
+        ValueError: ``out`` has another ending.
+    """
+    if cfg.default_scope == 'mmseg':
+        cfg.test_evaluator.update(output_dir=out, keep_results=True)
+        return
+    if not out.endswith(('.pkl', '.pickle')):
+        raise ValueError(f'--out must end in .pkl or .pickle, got {out}.')
+    dump = dict(type='DumpDetResults' if cfg.default_scope == 'mmdet' else 'DumpResults', out_file_path=out)
+    evaluators = cfg.test_evaluator
+    cfg.test_evaluator = [*(evaluators if isinstance(evaluators, list) else [evaluators]), dump]
+
+
+def add_tta(cfg: Config) -> None:
+    """Wrap the model in test-time augmentation: the config's own, or left-right flips.
+
+    Args:
+        cfg: The config, changed in place.
+
+    Raises:
+        ValueError: The library cannot merge what the model predicts.
+    """
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    if cfg.default_scope == 'mmdet' and any('segm' in evaluator.get('metric', ()) for evaluator in evaluators):
+        raise ValueError("--tta: mmdet's test-time augmentation merges boxes only, and this config predicts masks; "
+                         'leave --tta out.')
+    tta_types = dict(mmdet='DetTTAModel', mmseg='SegTTAModel', mmpretrain='AverageClsScoreTTA')
+    if 'tta_model' not in cfg:
+        cfg.tta_model = dict(type=tta_types[cfg.default_scope])
+        if cfg.default_scope == 'mmdet':
+            cfg.tta_model.tta_cfg = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    if 'tta_pipeline' not in cfg:
+        *steps, pack = copy.deepcopy(dataset.pipeline)
+        if cfg.default_scope == 'mmdet':
+            pack.meta_keys = (*pack.get('meta_keys', ()), 'flip', 'flip_direction')
+        flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+        cfg.tta_pipeline = [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]
+    dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def _move(node: Any, old: str, new: str) -> None:
+    """Let the paths below ``old`` in a tree of dicts and lists begin with ``new``."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in list(items):
+        if isinstance(value, str) and os.path.join(value, '').startswith(os.path.join(old, '')):
+            node[key] = os.path.join(new, value[len(old):].lstrip('/'))
+        else:
+            _move(value, old, new)
+
+
+def _data_paths(cfg: Config, split: str) -> Iterator[tuple[str, str]]:
+    """(key in the config, path) of each local file and folder that a split reads."""
+    loader = cfg.get(f'{split}_dataloader')
+    if loader:
+        yield from _dataset_paths(f'{split}_dataloader.dataset', loader['dataset'])
+    evaluators = cfg.get(f'{split}_evaluator') or []
+    for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+        for name in ('ann_file', 'seg_prefix'):
+            if _is_local(evaluator.get(name)):
+                yield f'{split}_evaluator.{name}', evaluator[name]
+
+
+def _dataset_paths(key: str, dataset: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if 'dataset' in dataset:
+        yield from _dataset_paths(f'{key}.dataset', dataset['dataset'])
+    for i, part in enumerate(dataset.get('datasets', ())):
+        yield from _dataset_paths(f'{key}.datasets.{i}', part)
+    root = dataset.get('data_root') or ''
+    prefixes = dataset.get('data_prefix') or {}
+    prefixes = {'data_prefix': prefixes} if isinstance(prefixes, str) else {
+        f'data_prefix.{name}': prefix for name, prefix in prefixes.items()}
+    for name, path in {'data_root': '', 'ann_file': dataset.get('ann_file'), **prefixes}.items():
+        path = os.path.join(root, path) if path is not None else None
+        if _is_local(path):
+            yield f'{key}.{name}', path
+
+
+def _is_local(path: str | None) -> bool:
+    return bool(path) and '://' not in path

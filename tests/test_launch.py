@@ -1,0 +1,229 @@
+"""What the tools check before they build anything."""
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from focalnet_mm.launch import (
+    add_tta,
+    check_checkpoint,
+    check_data,
+    draw_predictions,
+    fit_to_machine,
+    keep_predictions,
+    load_config,
+)
+
+CONFIG = '''
+data_root = 'data/coco/'
+data_source = 'download it from somewhere'
+train_dataloader = dict(dataset=dict(type='RepeatDataset', times=2, dataset=dict(
+    type='CocoDataset', data_root=data_root, ann_file='annotations/train.json', data_prefix=dict(img='train/'))))
+val_dataloader = dict(dataset=dict(
+    type='CocoDataset', data_root=data_root, ann_file='annotations/val.json', data_prefix=dict(img='val/')))
+test_dataloader = dict(dataset=dict(type='ConcatDataset', datasets=[
+    dict(type='CocoDataset', data_root=data_root, ann_file='annotations/val.json', data_prefix=dict(img='val/')),
+    dict(type='CocoDataset', data_root='elsewhere/', ann_file='s3://bucket/x.json', data_prefix=dict(img='val/'))]))
+val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/val.json', metric=['bbox'])
+test_evaluator = [dict(type='CocoMetric', ann_file=data_root + 'annotations/val.json', metric=['bbox', 'segm'])]
+'''
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / 'a_config.py'
+    path.write_text(CONFIG)
+    return str(path)
+
+
+def make_data(root, *splits):
+    for split in splits:
+        (root / split).mkdir(parents=True)
+        (root / 'annotations').mkdir(exist_ok=True)
+        (root / 'annotations' / f'{split}.json').write_text('{}')
+
+
+class TestLoadConfig:
+
+    def test_missing(self):
+        with pytest.raises(FileNotFoundError, match=r'The config nowhere.py does not exist'):
+            load_config('nowhere.py')
+
+    def test_work_dir(self, config):
+        assert load_config(config).work_dir == 'work_dirs/a_config'
+        assert load_config(config, dict(work_dir='x')).work_dir == 'x'
+        assert load_config(config, dict(work_dir='x'), work_dir='y').work_dir == 'y'
+
+    @pytest.mark.parametrize('root', ['/my/coco', '/my/coco/'])
+    def test_data_root_moves_everything_below_it(self, config, root):
+        cfg = load_config(config, {'data_root': root, 'val_dataloader.dataset.ann_file': 'mini.json'})
+        assert cfg.train_dataloader.dataset.dataset.data_root.rstrip('/') == '/my/coco'
+        assert cfg.val_evaluator.ann_file == '/my/coco/annotations/val.json'
+        assert cfg.test_evaluator[0].ann_file == '/my/coco/annotations/val.json'
+        assert cfg.test_dataloader.dataset.datasets[1].data_root == 'elsewhere/'
+        assert cfg.val_dataloader.dataset.ann_file == 'mini.json'
+
+
+class TestCheckData:
+
+    def test_all_there(self, config, tmp_path):
+        make_data(tmp_path / 'coco', 'train', 'val')
+        check_data(load_config(config, dict(data_root=str(tmp_path / 'coco'))), 'train', 'val')
+
+    def test_nothing_there(self, config):
+        with pytest.raises(FileNotFoundError) as error:
+            check_data(load_config(config), 'train', 'val')
+        assert str(error.value) == (
+            'data/coco/, which train_dataloader.dataset.dataset.data_root names, does not exist (and 4 more): download '
+            'it from somewhere; or point to your copy of the data with --cfg-options data_root=DIR.')
+
+    @pytest.mark.parametrize(('split', 'gone', 'key'), [
+        ('train', 'train', r'train_dataloader.dataset.dataset.data_prefix.img'),
+        ('val', 'annotations/val.json', r'val_dataloader.dataset.ann_file'),
+        ('test', 'val', r'test_dataloader.dataset.datasets.0.data_prefix.img')])
+    def test_one_missing(self, config, tmp_path, split, gone, key):
+        make_data(tmp_path / 'coco', 'train', 'val')
+        (tmp_path / 'coco' / gone).rename(tmp_path / 'gone')
+        (tmp_path / 'elsewhere' / 'val').mkdir(parents=True)
+        cfg = load_config(config, dict(data_root=str(tmp_path / 'coco')))
+        cfg.test_dataloader.dataset.datasets[1].data_root = str(tmp_path / 'elsewhere')
+        with pytest.raises(FileNotFoundError, match=rf'coco/{gone}/?, which {key} names, does not exist'):
+            check_data(cfg, split)
+
+    def test_only_the_splits_asked_for(self, config, tmp_path):
+        make_data(tmp_path / 'coco', 'val')
+        check_data(load_config(config, dict(data_root=str(tmp_path / 'coco'))), 'val')
+
+    def test_files_on_a_server_are_left_to_mmengine(self, config, tmp_path):
+        cfg = load_config(config, dict(data_root='s3://bucket'))
+        cfg.test_dataloader.dataset.datasets.pop()
+        check_data(cfg, 'train', 'val', 'test')
+
+
+class TestFitToMachine:
+
+    def config(self, launcher):
+        return Config(dict(launcher=launcher, optim_wrapper=dict(
+            type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16', optimizer=dict(type='AdamW')),
+            env_cfg=dict(dist_cfg=dict(backend='nccl'))))
+
+    def test_without_a_gpu(self, monkeypatch):
+        monkeypatch.setattr('focalnet_mm.launch.get_device', lambda: 'cpu')
+        cfg = self.config('pytorch')
+        fit_to_machine(cfg)
+        assert cfg.optim_wrapper == dict(type='OptimWrapper', optimizer=dict(type='AdamW'))
+        assert cfg.env_cfg.dist_cfg.backend == 'gloo'
+
+    def test_with_a_gpu(self, monkeypatch):
+        monkeypatch.setattr('focalnet_mm.launch.get_device', lambda: 'cuda')
+        cfg = self.config('pytorch')
+        fit_to_machine(cfg)
+        assert cfg.to_dict() == self.config('pytorch').to_dict()
+
+    def test_evaluation_without_an_optimizer(self, monkeypatch):
+        monkeypatch.setattr('focalnet_mm.launch.get_device', lambda: 'cpu')
+        fit_to_machine(Config(dict(launcher='none')))
+
+
+class TestCheckCheckpoint:
+
+    @staticmethod
+    def model(width=2):
+        return torch.nn.Sequential(torch.nn.Linear(3, width), torch.nn.BatchNorm1d(width))
+
+    def test_its_own(self, tmp_path):
+        torch.save(dict(state_dict=self.model().state_dict()), tmp_path / 'x.pth')
+        check_checkpoint(self.model(), str(tmp_path / 'x.pth'))
+
+    def test_under_test_time_augmentation(self, tmp_path):
+        from mmengine.model import BaseTTAModel
+
+        class TTA(BaseTTAModel):
+            def __init__(self, module):
+                torch.nn.Module.__init__(self)
+                self.module = module
+
+            def merge_preds(self, data_samples_list):
+                return data_samples_list
+
+        torch.save(dict(state_dict=self.model().state_dict()), tmp_path / 'x.pth')
+        check_checkpoint(TTA(self.model()), str(tmp_path / 'x.pth'))
+
+    def test_of_another_width(self, tmp_path):
+        torch.save(dict(state_dict=self.model(5).state_dict()), tmp_path / 'x.pth')
+        with pytest.raises(ValueError, match=r"x.pth is not of this config: 6 of the model's 7 tensors have other "
+                                             r'shapes, the first is 0.weight: \(5, 3\) in the checkpoint, \(2, 3\)'):
+            check_checkpoint(self.model(), str(tmp_path / 'x.pth'))
+
+    def test_of_another_model(self, tmp_path):
+        torch.save({'backbone.0.weight': torch.zeros(1)}, tmp_path / 'x.pth')
+        with pytest.raises(ValueError, match="it lacks 7 of the model's 7 tensors, the first is 0.weight"):
+            check_checkpoint(self.model(), str(tmp_path / 'x.pth'))
+
+
+class TestFlags:
+
+    def config(self, scope, **settings):
+        steps = [dict(type='LoadImageFromFile'), dict(type='Pack', meta_keys=('img_id',))]
+        return Config(dict(
+            default_scope=scope, default_hooks=dict(visualization=dict(type='Hook')), model=dict(type='Model'),
+            visualizer=dict(type='Visualizer'), test_evaluator=dict(type='Metric', metric=['bbox']),
+            test_dataloader=dict(dataset=dict(dataset=dict(pipeline=steps))), **settings))
+
+    @pytest.mark.parametrize(('scope', 'expected'), [
+        ('mmdet', dict(draw=True, test_out_dir='/x/y')),
+        ('mmseg', dict(draw=True)),
+        ('mmpretrain', dict(enable=True, show=False, wait_time=2.0, out_dir='/x/y'))])
+    def test_show_dir(self, scope, expected):
+        cfg = self.config(scope)
+        draw_predictions(cfg, '/x/y')
+        assert cfg.default_hooks.visualization == dict(type='Hook', **expected)
+        assert cfg.visualizer.get('save_dir') == ('/x/y' if scope == 'mmseg' else None)
+
+    def test_show(self):
+        cfg = self.config('mmdet')
+        draw_predictions(cfg, None, show=True, wait_time=0.5)
+        assert cfg.default_hooks.visualization == dict(type='Hook', draw=True, show=True, wait_time=0.5)
+
+    def test_show_without_the_hook(self):
+        cfg = self.config('mmdet')
+        cfg.default_hooks = {}
+        with pytest.raises(ValueError, match='--show and --show-dir need a visualization hook'):
+            draw_predictions(cfg, 'x')
+
+    @pytest.mark.parametrize(('scope', 'dump'), [('mmdet', 'DumpDetResults'), ('mmpretrain', 'DumpResults')])
+    def test_out(self, scope, dump):
+        cfg = self.config(scope)
+        keep_predictions(cfg, 'x.pkl')
+        assert cfg.test_evaluator[0].type == 'Metric'
+        assert cfg.test_evaluator[1] == dict(type=dump, out_file_path='x.pkl')
+        with pytest.raises(ValueError, match=r'--out must end in .pkl or .pickle, got x.json'):
+            keep_predictions(cfg, 'x.json')
+
+    def test_out_of_a_segmenter(self):
+        cfg = self.config('mmseg')
+        keep_predictions(cfg, 'folder')
+        assert cfg.test_evaluator == dict(type='Metric', metric=['bbox'], output_dir='folder', keep_results=True)
+
+    def test_tta_flips_by_default(self):
+        cfg = self.config('mmdet')
+        add_tta(cfg)
+        assert cfg.model.type == 'DetTTAModel'
+        assert cfg.model.module == dict(type='Model')
+        load, tta = cfg.test_dataloader.dataset.dataset.pipeline
+        flips, (pack,) = tta.transforms
+        assert load.type == 'LoadImageFromFile'
+        assert [flip.prob for flip in flips] == [1.0, 0.0]
+        assert pack.meta_keys == ('img_id', 'flip', 'flip_direction')
+
+    def test_tta_of_the_config(self):
+        cfg = self.config('mmseg', tta_model=dict(type='Mine'), tta_pipeline=[dict(type='Mine')])
+        add_tta(cfg)
+        assert cfg.model == dict(type='Mine', module=dict(type='Model'))
+        assert cfg.test_dataloader.dataset.dataset.pipeline == [dict(type='Mine')]
+
+    def test_tta_of_masks(self):
+        cfg = self.config('mmdet')
+        cfg.test_evaluator.metric = ['bbox', 'segm']
+        with pytest.raises(ValueError, match=r'merges boxes only, and this config predicts masks; leave --tta out'):
+            add_tta(cfg)

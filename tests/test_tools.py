@@ -1,0 +1,289 @@
+"""The command lines, run as a user runs them."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from focalnet_mm.shapes import write_dataset
+from tests.conftest import ROOT
+
+SHAPES = 'configs/mmdet/maskrcnn_focalnet_t_shapes.py'
+# A thinner model still, and workers that cost no start-up.
+SMALL = ['model.backbone.depths=(1,1,1,1)', 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0',
+         'test_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
+         'val_dataloader.persistent_workers=False', 'test_dataloader.persistent_workers=False',
+         'default_hooks.logger.interval=1']
+
+
+def run(*command, expect=0, cwd=ROOT, **environment):
+    """Run a command; the output of both streams, which must not be the only thing that shows a failure."""
+    import os
+    done = subprocess.run([str(part) for part in command], cwd=cwd, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=540, check=False,
+                          env={**os.environ, 'OMP_NUM_THREADS': '1', **environment})
+    assert (done.returncode == 0) == (expect == 0), done.stdout[-4000:]
+    return done.stdout
+
+
+def tool(name, *arguments, **kwargs):
+    return run(sys.executable, ROOT / 'tools' / name, *arguments, **kwargs)
+
+
+def scalars(work_dir):
+    """The logged values of the newest run in a work dir."""
+    newest = max(Path(work_dir).glob('*/vis_data/scalars.json'))
+    return [json.loads(line) for line in newest.read_text().splitlines()]
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data') / 'shapes'
+    write_dataset(folder, train=8, val=4, size=96)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def trained(shapes, tmp_path_factory):
+    """A work dir after one epoch of training."""
+    work_dir = tmp_path_factory.mktemp('work')
+    tool('train.py', SHAPES, '--work-dir', work_dir, '--cfg-options', f'data_root={shapes}/coco', *SMALL,
+         'train_cfg.max_epochs=1', 'train_cfg.val_interval=1')
+    return work_dir
+
+
+class TestTrainAndTest:
+
+    def test_resume_goes_on(self, trained, shapes, tmp_path):
+        shutil.copytree(trained, tmp_path / 'work')
+        work_dir = tmp_path / 'work'
+        (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
+        out = tool('train.py', SHAPES, '--work-dir', work_dir, '--resume', '--cfg-options', f'data_root={shapes}/coco',
+                   *SMALL, 'train_cfg.max_epochs=2', 'train_cfg.val_interval=1')
+        assert 'resumed epoch: 1, iter: 2' in out
+        assert 'Epoch(train) [2][1/2]' in re.sub(r'\s+', ' ', out)
+        assert 'Epoch(train) [1][' not in re.sub(r'\s+', ' ', out.split('resumed epoch')[1])
+        old, new = (torch.load(work_dir / f'epoch_{epoch}.pth') for epoch in (1, 2)) \
+            if (work_dir / 'epoch_1.pth').exists() else (torch.load(trained / 'epoch_1.pth'),
+                                                         torch.load(work_dir / 'epoch_2.pth'))
+        assert new['meta']['iter'] == 4
+        assert not torch.equal(old['state_dict']['backbone.norm0.weight'], new['state_dict']['backbone.norm0.weight'])
+
+    def test_evaluation_repeats_the_last_validation(self, trained, shapes, tmp_path):
+        tool('test.py', SHAPES, trained / 'epoch_1.pth', '--work-dir', tmp_path / 'work', '--out',
+             tmp_path / 'predictions.pkl', '--show-dir', tmp_path / 'pictures', '--cfg-options',
+             f'data_root={shapes}/coco', *SMALL)
+        validated = [line for line in scalars(trained) if 'coco/bbox_mAP' in line][-1]
+        evaluated = json.loads(next((tmp_path / 'work').glob('*/*.json')).read_text())
+        compared = [key for key in evaluated if key.startswith('coco/')]
+        assert len(compared) == 12
+        assert {key: evaluated[key] for key in compared} == {key: validated[key] for key in compared}
+        assert (tmp_path / 'predictions.pkl').stat().st_size > 1000
+        pictures = sorted((tmp_path / 'pictures').iterdir())
+        assert [path.name for path in pictures] == [f'{i:012d}.jpg' for i in range(9, 13)]
+        # Truth and prediction stand side by side.
+        assert cv2.imread(str(pictures[0])).shape == (96, 192, 3)
+
+    def test_checkpoint_of_another_config(self, trained, shapes, tmp_path):
+        out = tool('test.py', SHAPES, trained / 'epoch_1.pth', '--work-dir', tmp_path, '--cfg-options',
+                   f'data_root={shapes}/coco', *SMALL[1:], expect=1)
+        assert re.search(r"test.py: The checkpoint \S+epoch_1.pth is not of this config: it lacks \d+ of the model's "
+                         r'\d+ tensors, the first is backbone.layers.0.blocks.1.norm1.weight.\n$', out)
+
+    def test_checkpoint_that_is_no_checkpoint(self, shapes, tmp_path):
+        (tmp_path / 'x.pth').write_bytes(b'oops')
+        for name, message in (('x.pth', r'\(4 bytes\) is damaged'), ('y.pth', 'does not exist: give the path or URL')):
+            out = tool('test.py', SHAPES, tmp_path / name, '--work-dir', tmp_path, '--cfg-options',
+                       f'data_root={shapes}/coco', *SMALL, expect=1)
+            assert re.search(rf'\ntest.py: The checkpoint \S+{name} .*{message}.*\n$|'
+                             rf'^test.py: The checkpoint \S+{name} .*{message}.*\n$', out), out[-500:]
+
+    def test_tta_of_masks(self, trained, shapes, tmp_path):
+        out = tool('test.py', SHAPES, trained / 'epoch_1.pth', '--tta', '--work-dir', tmp_path, '--cfg-options',
+                   f'data_root={shapes}/coco', *SMALL, expect=1)
+        assert out.endswith('and this config predicts masks; leave --tta out.\n')
+
+    def test_missing_data(self, tmp_path):
+        for name, extra in (('train.py', []), ('test.py', ['x.pth'])):
+            out = tool(name, 'configs/mmdet/maskrcnn_focalnet_b_1x.py', *extra, '--work-dir', tmp_path,
+                       '--cfg-options', f'data_root={tmp_path}/nowhere', expect=1)
+            assert re.search(rf'^{name}: {tmp_path}/nowhere/?, which \w+_dataloader.dataset.data_root names, does not '
+                             r'exist \(and \d more\): download COCO 2017 .* from https://cocodataset.org/#download; or '
+                             r'point to your copy of the data with --cfg-options data_root=DIR.\n$', out, re.M), out
+            assert 'Traceback' not in out
+
+    def test_missing_config_and_checkpoint_to_resume(self, shapes, tmp_path):
+        assert tool('train.py', 'configs/mmdet/maskrcnn_focalnet_x_1x.py', expect=1).endswith(
+            'train.py: The config configs/mmdet/maskrcnn_focalnet_x_1x.py does not exist: give the path of a config '
+            'file.\n')
+        out = tool('train.py', SHAPES, '--resume', tmp_path / 'x.pth', '--work-dir', tmp_path, '--cfg-options',
+                   f'data_root={shapes}/coco', expect=1)
+        assert 'train.py: The checkpoint ' in out
+        assert 'Traceback' not in out
+
+    def test_flags_of_mmdets_tools(self):
+        for name, flags in (
+                ('train.py', '--work-dir --amp --resume --auto-scale-lr --cfg-options --launcher'),
+                ('test.py', '--work-dir --out --show --show-dir --wait-time --tta --cfg-options --launcher')):
+            assert set(flags.split()) <= set(re.findall(r'--[\w-]+', tool(name, '--help')))
+
+
+class TestOnCoco:
+    """The real config, thin and at a small scale, on real photos."""
+
+    OPTIONS = [
+        'train_dataloader.dataset.ann_file=annotations/instances_val2017.json',
+        'train_dataloader.dataset.data_prefix.img=val2017/', 'train_dataloader.dataset.pipeline.3.transforms='
+        "[[dict(type='Resize',scale=(160,96),keep_ratio=True)]]", 'val_dataloader.dataset.pipeline.1.scale=(160,96)',
+        'test_dataloader.dataset.pipeline.1.scale=(160,96)',
+        'model.backbone.init_cfg=None', 'model.backbone.embed_dims=16', 'model.backbone.depths=(1,1,1,1)',
+        'model.neck.in_channels=[16,32,64,128]', 'optim_wrapper.optimizer.lr=1e-3', 'param_scheduler.0.end=5',
+        'train_cfg.max_epochs=12', 'train_cfg.val_interval=12', *SMALL[1:]]
+
+    def test_loss_falls(self, coco_samples, tmp_path):
+        tool('train.py', 'configs/mmdet/maskrcnn_focalnet_t_1x.py', '--work-dir', tmp_path, '--cfg-options',
+             f'data_root={coco_samples}', *self.OPTIONS)
+        losses = [line['loss'] for line in scalars(tmp_path) if 'loss' in line]
+        assert len(losses) == 12
+        assert np.mean(losses[-3:]) < 0.7 * losses[0]
+        assert 'coco/segm_mAP' in scalars(tmp_path)[-1]
+        assert (tmp_path / 'epoch_12.pth').exists()
+
+
+class TestOthersTools:
+
+    def test_mmdets_own_train(self, shapes, tmp_path):
+        import mmdet
+        path = Path(mmdet.__file__).parent / '.mim' / 'tools' / 'train.py'
+        root = f'{shapes}/coco/'
+        run(sys.executable, path, SHAPES, '--work-dir', tmp_path, '--cfg-options', *SMALL, 'train_cfg.max_epochs=1',
+            *(f'{split}_dataloader.dataset.data_root={root}' for split in ('train', 'val', 'test')),
+            *(f'{split}_evaluator.ann_file={root}annotations/instances_val2017.json' for split in ('val', 'test')))
+        assert (tmp_path / 'epoch_1.pth').exists()
+        out = run(sys.executable, path, SHAPES, '--work-dir', tmp_path, '--resume', '--cfg-options', *SMALL,
+                  'train_cfg.max_epochs=2',
+                  *(f'{split}_dataloader.dataset.data_root={root}' for split in ('train', 'val', 'test')),
+                  *(f'{split}_evaluator.ann_file={root}annotations/instances_val2017.json'
+                    for split in ('val', 'test')))
+        assert 'resumed epoch: 1' in out
+
+    def test_mim_train(self, shapes, tmp_path):
+        root = f'{shapes}/coco/'
+        run(Path(sys.executable).parent / 'mim', 'train', 'mmdet', ROOT / SHAPES, '--work-dir', tmp_path,
+            '--cfg-options', *SMALL, 'train_cfg.max_epochs=1',
+            *(f'{split}_dataloader.dataset.data_root={root}' for split in ('train', 'val', 'test')),
+            *(f'{split}_evaluator.ann_file={root}annotations/instances_val2017.json' for split in ('val', 'test')))
+        assert (tmp_path / 'epoch_1.pth').exists()
+
+    def test_det_inferencer(self, trained, shapes):
+        from mmdet.apis import DetInferencer
+        inferencer = DetInferencer(str(trained / Path(SHAPES).name), str(trained / 'epoch_1.pth'), device='cpu',
+                                   show_progress=False)
+        image = str(next((shapes / 'coco' / 'val2017').iterdir()))
+        predictions = inferencer(image, pred_score_thr=0, return_datasamples=True)['predictions']
+        assert predictions[0].pred_instances.masks.shape[1:] == (96, 96)
+
+
+RANKS_CONFIG = '''
+_base_ = '{config}'
+custom_imports = dict(imports=['focalnet_mm', 'record_losses'], allow_failed_imports=False)
+custom_hooks = [dict(type='RecordLosses')]
+train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, sampler=dict(shuffle=False))
+train_cfg = dict(max_epochs=1, val_interval=2)
+default_hooks = dict(logger=dict(interval=1))
+model = dict(backbone=dict(depths=(1, 1, 1, 1)))
+'''
+RECORD_LOSSES = '''
+from pathlib import Path
+import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class RecordLosses(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        with open(Path(runner.work_dir) / f'losses_{get_rank()}.txt', 'a') as file:
+            file.write(f'{outputs["loss"].item()!r}\\n')
+
+    def after_train(self, runner):
+        assert not runner.model.find_unused_parameters
+        torch.save([p.detach() for p in runner.model.parameters()], Path(runner.work_dir) / f'weights_{get_rank()}.pth')
+'''
+
+
+def test_two_processes_agree(shapes, tmp_path):
+    """Both ranks see the same picture in the same order, so their losses are equal where their weights are."""
+    root = tmp_path / 'coco'
+    shutil.copytree(shapes / 'coco', root)
+    annotations = root / 'annotations' / 'instances_train2017.json'
+    content = json.loads(annotations.read_text())
+    first = content['images'][0]['id']
+    own = [a for a in content['annotations'] if a['image_id'] == first]
+    content['images'] = [dict(content['images'][0], id=i) for i in range(8)]
+    content['annotations'] = [dict(a, image_id=i, id=100 * i + j) for i in range(8) for j, a in enumerate(own)]
+    annotations.write_text(json.dumps(content))
+    (tmp_path / 'record_losses.py').write_text(RECORD_LOSSES)
+    (tmp_path / 'two_ranks.py').write_text(RANKS_CONFIG.format(config=ROOT / SHAPES))
+
+    out = run('bash', ROOT / 'tools' / 'dist_train.sh', tmp_path / 'two_ranks.py', 2, '--work-dir', tmp_path / 'work',
+              '--cfg-options', f'data_root={root}', PYTHONPATH=str(tmp_path), PORT='29611',
+              PATH=f'{Path(sys.executable).parent}:/usr/bin:/bin')
+    assert 'processes talk through gloo' in out
+    losses = [(tmp_path / 'work' / f'losses_{rank}.txt').read_text().splitlines() for rank in (0, 1)]
+    assert len(losses[0]) == 2
+    assert losses[0] == losses[1]
+    weights = [torch.load(tmp_path / 'work' / f'weights_{rank}.pth') for rank in (0, 1)]
+    assert all(torch.equal(*pair) for pair in zip(*weights))
+
+
+class TestScripts:
+
+    @pytest.mark.parametrize(('name', 'usage'), [
+        ('dist_train.sh', 'CONFIG GPUS'), ('dist_test.sh', 'CONFIG CHECKPOINT GPUS'),
+        ('slurm_train.sh', 'PARTITION JOB_NAME CONFIG WORK_DIR'),
+        ('slurm_test.sh', 'PARTITION JOB_NAME CONFIG CHECKPOINT')])
+    def test_usage(self, name, usage):
+        assert f'{name} {usage} [arguments of ' in run('bash', ROOT / 'tools' / name, expect=1)
+
+    @pytest.mark.parametrize(('name', 'arguments', 'expected'), [
+        ('slurm_train.sh', ['gpu', 'job', 'c.py', 'out', '--amp', '--cfg-options', 'a="x y"'],
+         ['--partition=gpu', '--job-name=job', '--gres=gpu:4', '--ntasks=16', '--ntasks-per-node=4',
+          '--cpus-per-task=5', '--kill-on-bad-exit=1', '--exclusive', '--time=1', 'python', '-u', 'TOOLS/train.py',
+          'c.py', '--work-dir=out', '--launcher=slurm', '--amp', '--cfg-options', 'a="x y"']),
+        ('slurm_test.sh', ['gpu', 'job', 'c.py', 'x.pth'],
+         ['--partition=gpu', '--job-name=job', '--gres=gpu:4', '--ntasks=16', '--ntasks-per-node=4',
+          '--cpus-per-task=5', '--kill-on-bad-exit=1', '--exclusive', '--time=1', 'python', '-u', 'TOOLS/test.py',
+          'c.py', 'x.pth', '--launcher=slurm'])])
+    def test_slurm(self, tmp_path, name, arguments, expected):
+        srun = tmp_path / 'srun'
+        srun.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+        srun.chmod(0o755)
+        out = run('bash', ROOT / 'tools' / name, *arguments, PATH=f'{tmp_path}:/usr/bin:/bin', GPUS='16',
+                  GPUS_PER_NODE='4', SRUN_ARGS='--exclusive --time=1')
+        assert out.splitlines() == [part.replace('TOOLS', str(ROOT / 'tools')) for part in expected]
+
+    def test_make_shapes_dataset(self, tmp_path):
+        arguments = ['make_shapes_dataset.py', tmp_path / 'x', '--train', '2', '--val', '1', '--size', '48']
+        assert '2 + 1 pictures' in tool(*arguments)
+        assert 'nothing to do' in tool(*arguments)
+        assert 'or replace it with --force' in tool(*arguments, '--seed', '1', expect=1)
+        assert '2 + 1 pictures' in tool(*arguments, '--seed', '1', '--force')
+
+    def test_picture_grid(self, tmp_path):
+        for i in range(3):
+            cv2.imwrite(str(tmp_path / f'{i}.png'), np.full((10, 20, 3), 80 * i, np.uint8))
+        tool('picture_grid.py', tmp_path, '--out', tmp_path / 'out' / 'grid.png')
+        grid = cv2.imread(str(tmp_path / 'out' / 'grid.png'))
+        assert grid.shape == (28, 48, 3)
+        assert [grid[5, 5, 0], grid[5, 40, 0], grid[25, 5, 0], grid[25, 40, 0]] == [0, 80, 160, 255]
+        (tmp_path / 'x.png').write_text('no picture')
+        assert 'x.png is missing or no picture' in tool('picture_grid.py', tmp_path / 'x.png', '--out',
+                                                         tmp_path / 'y.png', expect=1)
