@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.logging import print_log
@@ -77,7 +78,14 @@ def check_data(cfg: Config, *splits: str) -> None:
 
 
 def fit_to_machine(cfg: Config) -> None:
-    """Replace what needs a GPU where there is none, and say so: mixed precision and the NCCL backend."""
+    """Replace what needs a GPU where there is none, and say so: mixed precision and the NCCL backend.
+
+    Args:
+        cfg: The config, changed in place. With the launcher ``pytorch`` the processes are connected here.
+
+    Raises:
+        ValueError: There is no GPU and the launcher is slurm or mpi, which mmengine only starts on GPUs.
+    """
     if get_device() in _AMP_DEVICES:
         return
     wrapper = cfg.get('optim_wrapper') or {}
@@ -86,10 +94,16 @@ def fit_to_machine(cfg: Config) -> None:
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(key, None)
         print_log('No GPU: training in float32, since mixed precision needs one.', logger='current')
-    dist_cfg = cfg.get('env_cfg', {}).get('dist_cfg', {})
-    if cfg.launcher != 'none' and dist_cfg.get('backend') == 'nccl':
-        dist_cfg['backend'] = 'gloo'
-        print_log('No GPU: processes talk through gloo, since NCCL needs one.', logger='current')
+    if cfg.launcher == 'none':
+        return
+    if cfg.launcher != 'pytorch':
+        raise ValueError(f'--launcher {cfg.launcher} needs GPUs, and there is none: use --launcher pytorch.')
+    # mmengine would select a CUDA device in both places; it leaves processes alone that are connected already.
+    torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False))
+    print_log('No GPU: the processes talk through gloo, since NCCL needs one.', logger='current')
 
 
 def check_checkpoint(model: nn.Module, source: str) -> None:

@@ -56,7 +56,7 @@ def test_parses_and_says_where_its_data_comes_from(path):
 
 @pytest.mark.parametrize('name', MASK_RCNN)
 def test_size_of_mask_rcnn(name):
-    _, size, field, schedule = re.fullmatch(r'(maskrcnn)_focalnet_(\w)(_srf)?_(\dx).py', name).groups()
+    size, field = re.fullmatch(r'maskrcnn_focalnet_(\w)(_srf)?_\dx.py', name).groups()
     with torch.device('meta'):
         parameters = sum(p.numel() for p in build(load(f'mmdet/{name}')).parameters()) / 1e6
     published = PUBLISHED[size, field or '']
@@ -133,8 +133,8 @@ def test_what_is_decayed(arch):
     decayed = {name: by_parameter[id(p)]['weight_decay'] for name, p in model.named_parameters()}
     assert set(decayed.values()) == {0, 0.05}
     free = {name for name, decay in decayed.items() if decay == 0}
-    assert free == {name for name in decayed if re.search(r'\.(patch_embed\.norm|norm\d|downsample\.norm|ln)\.|gamma_\d',
-                                                          name)}
+    norms = re.compile(r'\.(patch_embed\.norm|norm\d|downsample\.norm|ln)\.|gamma_\d')
+    assert free == {name for name in decayed if norms.search(name)}
     assert {by_parameter[id(p)]['lr'] for p in model.parameters()} == {1e-4}
 
 
@@ -154,6 +154,6 @@ def test_model_index_names_every_config_with_its_published_results():
     assert named == {path for path in CONFIGS if 'shapes' not in path.name}
     for model in models:
         if 'deep' not in model['Name']:
-            _, size, field, _ = re.fullmatch(r'(maskrcnn)_focalnet_(\w)(_srf)?_(\dx)', model['Name']).groups()
+            size, field = re.fullmatch(r'maskrcnn_focalnet_(\w)(_srf)?_\dx', model['Name']).groups()
             assert model['Metadata']['Parameters (M, published)'] == PUBLISHED[size, field or '']
             assert [result['Task'] for result in model['Results']] == ['Object Detection', 'Instance Segmentation']

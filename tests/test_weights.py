@@ -95,11 +95,11 @@ class TestRead:
                 return os.system, (f'touch {tmp_path}/ran',)
 
         torch.save({'model': Evil()}, tmp_path / 'x.pth', _use_new_zipfile_serialization=not legacy)
-        with pytest.raises(ValueError, match=r'x.pth was not read: besides tensors it holds \w+\.system, and unpickling '
-                                             'that could run code'):
+        with pytest.raises(ValueError, match=r'x.pth was not read: besides tensors it holds \w+\.system, and '
+                                             r'unpickling that could run code'):
             read_checkpoint(tmp_path / 'x.pth')
         (tmp_path / 'plain.pkl').write_bytes(pickle.dumps(Evil()))
-        with pytest.raises(ValueError, match='plain.pkl .* is damaged or not a PyTorch checkpoint'):
+        with pytest.raises(ValueError, match=r'plain.pkl .* is damaged or not a PyTorch checkpoint'):
             read_checkpoint(tmp_path / 'plain.pkl')
         assert not (tmp_path / 'ran').exists()
 

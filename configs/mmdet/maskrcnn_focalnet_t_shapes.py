@@ -8,7 +8,7 @@ roi_extractor = dict(finest_scale=28, out_channels=64, roi_layer=dict(sampling_r
 model = dict(
     backbone=dict(
         embed_dims=48,
-        depths=(1, 1, 2, 1),
+        depths=(2, 2, 1, 1),
         focal_windows=3,
         # Layers this narrow start too small with the paper's standard deviation of 0.02.
         init_cfg=dict(type='Xavier', layer='Linear', distribution='normal')),
@@ -38,7 +38,7 @@ model = dict(
         rcnn=dict(sampler=dict(num=32, pos_fraction=0.5))),
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=50)))
 
-max_epochs = 12
+max_epochs = 11
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),

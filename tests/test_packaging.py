@@ -1,0 +1,63 @@
+"""What a user installs."""
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+    """An sdist, and the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp('dist')
+    done = subprocess.run([sys.executable, '-m', 'build', '--no-isolation', '--outdir', folder, ROOT],
+                          capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(folder.glob('*.tar.gz')), next(folder.glob('*.whl'))
+
+
+def files_of_the_repo(folder, *endings):
+    return {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob('*') if path.suffix in endings}
+
+
+def test_wheel_carries_what_mim_looks_for(built):
+    with zipfile.ZipFile(built[1]) as wheel:
+        names = set(wheel.namelist())
+        metadata = wheel.read(next(name for name in names if name.endswith('METADATA'))).decode()
+    expected = (files_of_the_repo('configs', '.py', '.yml') | files_of_the_repo('tools', '.py', '.sh')
+                | {'model-index.yml'})
+    assert {f'focalnet_mm/.mim/{name}' for name in expected} == {name for name in names if '/.mim/' in name}
+    package = {str(path.relative_to(ROOT)) for path in (ROOT / 'focalnet_mm').glob('[!.]*/*.py')}
+    assert package | {f'focalnet_mm/{path.name}' for path in (ROOT / 'focalnet_mm').glob('*.py')} <= names
+    # A fork of an OpenMMLab library provides the same modules under another distribution's name.
+    assert not any(name in line for line in metadata.splitlines() if line.startswith('Requires-Dist')
+                   and 'extra ==' not in line for name in ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain'))
+
+
+def test_sdist_is_whole(built):
+    with tarfile.open(built[0]) as sdist:
+        names = {name.split('/', 1)[1] for name in sdist.getnames() if '/' in name}
+    assert {'LICENSE', 'README.md', 'CITATION.cff', 'model-index.yml', 'Makefile', 'requirements/runtime.txt'} <= names
+    assert files_of_the_repo('configs', '.py', '.yml') | files_of_the_repo('tools', '.py', '.sh') <= names
+
+
+def test_installed_wheel_imports_without_the_checkout(built, tmp_path):
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--target', tmp_path / 'site',
+                    built[1]], check=True, timeout=300)
+    site = str(tmp_path / 'site')
+    code = (f'import sys; sys.path.insert(0, {site!r}); import focalnet_mm; from mmengine.registry import MODELS; '
+            'print(focalnet_mm.__file__, MODELS.get("FocalNet") is focalnet_mm.FocalNet)')
+    out = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert out.stdout.split() == [f'{site}/focalnet_mm/__init__.py', 'True']
+
+
+def test_import_brings_only_torch_mmengine_and_mmcv_along():
+    code = ('import sys, torch, numpy, mmcv.cnn, mmengine.model, mmengine.registry, mmengine.runner; '
+            'before = set(sys.modules); import focalnet_mm; '
+            'print({name.split(".")[0] for name in set(sys.modules) - before}, "mmcv.ops" in sys.modules)')
+    out = subprocess.run([sys.executable, '-c', code], cwd='/', capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "{'focalnet_mm'} False"
