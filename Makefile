@@ -31,9 +31,11 @@ $(VENV)/.torch: requirements/build.txt
 	touch $@
 
 # mmcv comes as source and is compiled here once (about 6 minutes on 2 cores); pip then caches the wheel.
-# A cached wheel that was built for another torch does not import: only then it is compiled anew.
+# A cached wheel that was built for another torch does not import: only then it is compiled anew. opencv-python, which
+# mmengine requires, needs libGL: where that is missing, the headless build of the same modules takes its place.
 $(VENV)/.openmmlab: $(VENV)/.torch requirements/openmmlab.txt requirements/torchvision_cpu.py
 	$(PIP) install --no-build-isolation -r requirements/openmmlab.txt
+	$(BIN)/python -c 'import cv2' 2>/dev/null || $(PIP) install --no-deps --force-reinstall opencv-python-headless
 	$(BIN)/python -c 'import mmcv.ops' 2>/dev/null \
 	    || $(PIP) install --no-build-isolation --no-cache-dir --no-deps --force-reinstall --no-binary mmcv \
 	        "$$(grep -o '^mmcv==[^ ]*' requirements/openmmlab.txt)"
@@ -55,7 +57,7 @@ $(VENV)/.tests: $(VENV)/.installed requirements/tests.txt requirements/tests-nod
 	touch $@
 
 demo: $(WORK)/demo.png
-	@grep -h 'bbox_mAP_50' $(WORK)/*/*.log | tail -1
+	@grep -oh 'coco/[a-z]*_mAP_50: [0-9.]*' $(WORK)/*/*.log | tail -2
 	@echo "Ground truth beside predictions: $(WORK)/demo.png"
 
 data/shapes/shapes.json: | $(VENV)/.installed
@@ -70,7 +72,7 @@ $(WORK)/demo.png: $(WORK)/.trained
 	$(BIN)/python tools/picture_grid.py $(WORK)/pictures --out $@
 
 test: $(VENV)/.tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .

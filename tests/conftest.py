@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[1]
 # Real samples of COCO and ADE20K; the project never needs them.
 SAMPLES = Path(os.environ.get('FOCALNET_SAMPLES', ROOT.parent / 'shared' / 'data'))
 
-# The tests that run in parallel share the cores.
+# Tests run in parallel, a process a core.
 torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', max(1, (os.cpu_count() or 2) // 2))))
 
 

@@ -238,12 +238,22 @@ def test_two_processes_agree(shapes, tmp_path):
     out = run('bash', ROOT / 'tools' / 'dist_train.sh', tmp_path / 'two_ranks.py', 2, '--work-dir', tmp_path / 'work',
               '--cfg-options', f'data_root={root}', PYTHONPATH=str(tmp_path), PORT='29611',
               PATH=f'{Path(sys.executable).parent}:/usr/bin:/bin')
-    assert 'processes talk through gloo' in out
+    assert 'the processes talk through gloo' in out
     losses = [(tmp_path / 'work' / f'losses_{rank}.txt').read_text().splitlines() for rank in (0, 1)]
     assert len(losses[0]) == 2
     assert losses[0] == losses[1]
     weights = [torch.load(tmp_path / 'work' / f'weights_{rank}.pth') for rank in (0, 1)]
     assert all(torch.equal(*pair) for pair in zip(*weights))
+
+    arguments = ['--cfg-options', f'data_root={root}', *SMALL]
+    run('bash', ROOT / 'tools' / 'dist_test.sh', tmp_path / 'two_ranks.py', tmp_path / 'work' / 'epoch_1.pth', 2,
+        '--work-dir', tmp_path / 'two', *arguments, PYTHONPATH=str(tmp_path), PORT='29612',
+        PATH=f'{Path(sys.executable).parent}:/usr/bin:/bin')
+    tool('test.py', tmp_path / 'two_ranks.py', tmp_path / 'work' / 'epoch_1.pth', '--work-dir', tmp_path / 'one',
+         *arguments, PYTHONPATH=str(tmp_path))
+    one, two = (json.loads(next((tmp_path / name).glob('*/*.json')).read_text()) for name in ('one', 'two'))
+    assert {key: value for key, value in one.items() if 'mAP' in key} == {
+        key: value for key, value in two.items() if 'mAP' in key}
 
 
 class TestScripts:
