@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
 from .weights import read_checkpoint
@@ -110,7 +110,7 @@ def check_checkpoint(model: nn.Module, source: str) -> None:
     """Check that a checkpoint holds every tensor of a model, since mmengine only warns where it does not.
 
     Args:
-        model: The whole model.
+        model: The whole model, wrapped for distributed testing or test-time augmentation or not.
         source: Path of a checkpoint.
 
     Raises:
@@ -118,7 +118,9 @@ def check_checkpoint(model: nn.Module, source: str) -> None:
         ValueError: It cannot be read, or a tensor of the model is missing in it or has another shape.
     """
     tensors = read_checkpoint(source)
-    own = (model.module if isinstance(model, BaseTTAModel) else model).state_dict()
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    own = model.state_dict()
     missing = [name for name in own if name not in tensors]
     differing = [name for name in own if name in tensors and tensors[name].shape != own[name].shape]
     if missing:
