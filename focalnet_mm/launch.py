@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import os
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -18,9 +19,29 @@ from torch import nn
 from .weights import read_checkpoint
 
 __all__ = ['add_tta', 'check_checkpoint', 'check_data', 'draw_predictions', 'fit_to_machine', 'keep_predictions',
-           'load_config']
+           'load_config', 'parse_args']
 
 _AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')
+
+
+def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse a command line, with the arguments that every tool for training and testing has.
+
+    Args:
+        parser: The tool's own arguments; ``--cfg-options`` and ``--launcher`` are added.
+
+    Returns:
+        The values of all arguments.
+    """
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override settings of the config; data_root=DIR moves all data sets')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+                        help='job launcher')
+    # Older launchers pass the rank as an argument, torchrun in the environment.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
 
 
 def load_config(file: str, options: Mapping[str, Any] | None = None, work_dir: str | None = None,

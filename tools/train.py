@@ -1,13 +1,11 @@
 """Train a detector, segmenter or classifier: the library is the config's default_scope."""
 
 import argparse
-import os
 
-from mmengine.config import DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from focalnet_mm.launch import check_data, fit_to_machine, load_config
+from focalnet_mm import launch
 from focalnet_mm.weights import local_file
 
 
@@ -21,24 +19,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
                         help='resume from CHECKPOINT, or from the latest one in the work dir')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override settings of the config; data_root=DIR moves all data sets')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
-                        help='job launcher')
-    # Older launchers pass the rank as an argument, torchrun in the environment.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    return launch.parse_args(parser)
 
 
 def main() -> None:
     args = parse_args()
     try:
-        cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
+        cfg = launch.load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
         if args.no_validate:
             cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-        check_data(cfg, 'train', 'val')
+        launch.check_data(cfg, 'train', 'val')
         if args.amp:
             cfg.optim_wrapper.type = 'AmpOptimWrapper'
             cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
@@ -49,7 +39,7 @@ def main() -> None:
         if args.resume:
             cfg.resume = True
             cfg.load_from = None if args.resume == 'auto' else str(local_file(args.resume))
-        fit_to_machine(cfg)
+        launch.fit_to_machine(cfg)
     except (ValueError, OSError) as error:
         raise SystemExit(f'train.py: {error}') from None
 
