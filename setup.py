@@ -19,19 +19,21 @@ class BuildWithMim(build_py):
     """Carries configs, tools and the model index inside the package; an editable install links to them."""
 
     def run(self):
+        super().run()
         if self.editable_mode:
             link_mim()
-        super().run()
-        if not self.editable_mode:
-            target = Path(self.build_lib) / 'focalnet_mm' / '.mim'
-            shutil.rmtree(target, ignore_errors=True)
-            for name in MIM_FILES:
-                source, copy = ROOT / name, target / name
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                if source.is_dir():
-                    shutil.copytree(source, copy, ignore=shutil.ignore_patterns('__pycache__'))
-                else:
-                    shutil.copy(source, copy)
+        else:
+            copy_mim(Path(self.build_lib) / 'focalnet_mm' / '.mim')
+
+
+def copy_mim(target):
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in MIM_FILES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns('__pycache__'))
+        else:
+            shutil.copy(ROOT / name, target)
 
 
 def link_mim():

@@ -358,7 +358,7 @@ class FocalNet(BaseModule):
 
 def _integers(name: str, values: Any, minimum: int | None = None) -> tuple[int, ...]:
     """``values`` as a tuple of integers, each at least ``minimum``."""
-    if isinstance(values, str) or not isinstance(values, Sequence | range):
+    if isinstance(values, str) or not isinstance(values, Sequence):
         raise TypeError(f'{name} must be a sequence of integers, got {values!r}.')
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int) or (minimum is not None and value < minimum):
@@ -369,9 +369,7 @@ def _integers(name: str, values: Any, minimum: int | None = None) -> tuple[int, 
 
 def _per_stage(name: str, value: Any, num_stages: int, minimum: int) -> tuple[int, ...]:
     """``value``, a scalar or one integer a stage, as a tuple of ``num_stages`` integers."""
-    values = _integers(name, [value] if not isinstance(value, (Sequence, range)) else value, minimum)
-    if len(values) == 1 and not isinstance(value, (Sequence, range)):
-        return values * num_stages
+    values = _integers(name, value if isinstance(value, Sequence) else [value] * num_stages, minimum)
     if len(values) != num_stages:
         raise ValueError(f'{name} needs one value for each of the {num_stages} stages, or a single one for all, '
                          f'got {len(values)}: {tuple(values)}.')

@@ -200,8 +200,7 @@ def keep_predictions(cfg: Config, out: str) -> None:
     if not out.endswith(('.pkl', '.pickle')):
         raise ValueError(f'--out must end in .pkl or .pickle, got {out}.')
     dump = dict(type='DumpDetResults' if cfg.default_scope == 'mmdet' else 'DumpResults', out_file_path=out)
-    evaluators = cfg.test_evaluator
-    cfg.test_evaluator = [*(evaluators if isinstance(evaluators, list) else [evaluators]), dump]
+    cfg.test_evaluator = [*_evaluators(cfg, 'test'), dump]
 
 
 def add_tta(cfg: Config) -> None:
@@ -213,8 +212,8 @@ def add_tta(cfg: Config) -> None:
     Raises:
         ValueError: The library cannot merge what the model predicts.
     """
-    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-    if cfg.default_scope == 'mmdet' and any('segm' in evaluator.get('metric', ()) for evaluator in evaluators):
+    predicts_masks = any('segm' in evaluator.get('metric', ()) for evaluator in _evaluators(cfg, 'test'))
+    if cfg.default_scope == 'mmdet' and predicts_masks:
         raise ValueError("--tta: mmdet's test-time augmentation merges boxes only, and this config predicts masks; "
                          'leave --tta out.')
     tta_types = dict(mmdet='DetTTAModel', mmseg='SegTTAModel', mmpretrain='AverageClsScoreTTA')
@@ -245,13 +244,18 @@ def _move(node: Any, old: str, new: str) -> None:
             _move(value, old, new)
 
 
+def _evaluators(cfg: Config, split: str) -> list[dict[str, Any]]:
+    """The metrics of a split, of which a config may give none, one or a list."""
+    evaluators = cfg.get(f'{split}_evaluator') or []
+    return evaluators if isinstance(evaluators, list) else [evaluators]
+
+
 def _data_paths(cfg: Config, split: str) -> Iterator[tuple[str, str]]:
     """(key in the config, path) of each local file and folder that a split reads."""
     loader = cfg.get(f'{split}_dataloader')
     if loader:
         yield from _dataset_paths(f'{split}_dataloader.dataset', loader['dataset'])
-    evaluators = cfg.get(f'{split}_evaluator') or []
-    for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+    for evaluator in _evaluators(cfg, split):
         for name in ('ann_file', 'seg_prefix'):
             if _is_local(evaluator.get(name)):
                 yield f'{split}_evaluator.{name}', evaluator[name]

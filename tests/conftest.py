@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 SAMPLES = Path(os.environ.get('FOCALNET_SAMPLES', ROOT.parent / 'shared' / 'data'))
 
 # Tests run in parallel, a process a core.
-torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', max(1, (os.cpu_count() or 2) // 2))))
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope='session')

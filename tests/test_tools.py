@@ -1,6 +1,7 @@
 """The command lines, run as a user runs them."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -24,8 +25,7 @@ SMALL = ['model.backbone.depths=(1,1,1,1)', 'train_dataloader.num_workers=0', 'v
 
 
 def run(*command, expect=0, cwd=ROOT, **environment):
-    """Run a command; the output of both streams, which must not be the only thing that shows a failure."""
-    import os
+    """Run a command that must succeed, or fail where ``expect`` is not 0; returns what it printed to both streams."""
     done = subprocess.run([str(part) for part in command], cwd=cwd, text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, timeout=540, check=False,
                           env={**os.environ, 'OMP_NUM_THREADS': '1', **environment})
@@ -70,9 +70,7 @@ class TestTrainAndTest:
         assert 'resumed epoch: 1, iter: 2' in out
         assert 'Epoch(train) [2][1/2]' in re.sub(r'\s+', ' ', out)
         assert 'Epoch(train) [1][' not in re.sub(r'\s+', ' ', out.split('resumed epoch')[1])
-        old, new = (torch.load(work_dir / f'epoch_{epoch}.pth') for epoch in (1, 2)) \
-            if (work_dir / 'epoch_1.pth').exists() else (torch.load(trained / 'epoch_1.pth'),
-                                                         torch.load(work_dir / 'epoch_2.pth'))
+        old, new = torch.load(trained / 'epoch_1.pth'), torch.load(work_dir / 'epoch_2.pth')
         assert new['meta']['iter'] == 4
         assert not torch.equal(old['state_dict']['backbone.norm0.weight'], new['state_dict']['backbone.norm0.weight'])
 
@@ -161,27 +159,25 @@ class TestOnCoco:
 
 class TestOthersTools:
 
+    @staticmethod
+    def options(shapes, epochs):
+        """With other tools than ours each data set and metric is moved by itself."""
+        root = f'{shapes}/coco/'
+        return ['--cfg-options', *SMALL, f'train_cfg.max_epochs={epochs}',
+                *(f'{split}_dataloader.dataset.data_root={root}' for split in ('train', 'val', 'test')),
+                *(f'{split}_evaluator.ann_file={root}annotations/instances_val2017.json' for split in ('val', 'test'))]
+
     def test_mmdets_own_train(self, shapes, tmp_path):
         import mmdet
         path = Path(mmdet.__file__).parent / '.mim' / 'tools' / 'train.py'
-        root = f'{shapes}/coco/'
-        run(sys.executable, path, SHAPES, '--work-dir', tmp_path, '--cfg-options', *SMALL, 'train_cfg.max_epochs=1',
-            *(f'{split}_dataloader.dataset.data_root={root}' for split in ('train', 'val', 'test')),
-            *(f'{split}_evaluator.ann_file={root}annotations/instances_val2017.json' for split in ('val', 'test')))
+        run(sys.executable, path, SHAPES, '--work-dir', tmp_path, *self.options(shapes, 1))
         assert (tmp_path / 'epoch_1.pth').exists()
-        out = run(sys.executable, path, SHAPES, '--work-dir', tmp_path, '--resume', '--cfg-options', *SMALL,
-                  'train_cfg.max_epochs=2',
-                  *(f'{split}_dataloader.dataset.data_root={root}' for split in ('train', 'val', 'test')),
-                  *(f'{split}_evaluator.ann_file={root}annotations/instances_val2017.json'
-                    for split in ('val', 'test')))
+        out = run(sys.executable, path, SHAPES, '--work-dir', tmp_path, '--resume', *self.options(shapes, 2))
         assert 'resumed epoch: 1' in out
 
     def test_mim_train(self, shapes, tmp_path):
-        root = f'{shapes}/coco/'
         run(Path(sys.executable).parent / 'mim', 'train', 'mmdet', ROOT / SHAPES, '--work-dir', tmp_path,
-            '--cfg-options', *SMALL, 'train_cfg.max_epochs=1',
-            *(f'{split}_dataloader.dataset.data_root={root}' for split in ('train', 'val', 'test')),
-            *(f'{split}_evaluator.ann_file={root}annotations/instances_val2017.json' for split in ('val', 'test')))
+            *self.options(shapes, 1))
         assert (tmp_path / 'epoch_1.pth').exists()
 
     def test_det_inferencer(self, trained, shapes):

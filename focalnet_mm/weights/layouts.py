@@ -68,27 +68,23 @@ def measure(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         tensors: A backbone's tensors by their official names; stages may be missing at the end.
 
     Returns:
-        Settings by the names of :class:`~focalnet_mm.FocalNet`'s arguments. ``focal_windows`` holds the kernel of the
-        first level of each stage, ``None`` where the stage has no levels.
+        ``embed_dims``, ``depths`` and ``focal_levels`` as :class:`~focalnet_mm.FocalNet` takes them, the kernel of the
+        stem, and whether there are a layer scale and norms inside the modulation; ``None`` where a tensor is missing.
     """
     depths: dict[int, int] = {}
     for name in tensors:
         if match := re.match(r'layers\.(\d+)\.blocks\.(\d+)\.', name):
             stage, block = int(match[1]), int(match[2])
             depths[stage] = max(depths.get(stage, 0), block + 1)
-    levels, windows = [], []
+    levels = []
     for stage in sorted(depths):
-        block = f'layers.{stage}.blocks.0.modulation.'
-        f = tensors.get(f'{block}f.weight')
+        f = tensors.get(f'layers.{stage}.blocks.0.modulation.f.weight')
         levels.append(None if f is None else f.shape[0] - 2 * f.shape[1] - 1)
-        kernel = tensors.get(f'{block}focal_layers.0.0.weight')
-        windows.append(None if kernel is None else kernel.shape[-1])
     stem = tensors.get(_STEM)
     return dict(
         embed_dims=None if stem is None else stem.shape[0],
         depths=tuple(depths[stage] for stage in sorted(depths)),
         focal_levels=tuple(levels),
-        focal_windows=tuple(windows),
         stem_kernel=None if stem is None else stem.shape[-1],
         layer_scale='layers.0.blocks.0.gamma_1' in tensors,
         post_norm_in_modulation='layers.0.blocks.0.modulation.ln.weight' in tensors,
