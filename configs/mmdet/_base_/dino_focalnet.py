@@ -1,0 +1,21 @@
+# DINO with 4 scales on a FocalNet, 12 epochs, as detrex trains it: other positional encoding, less label noise than
+# mmdet's DINO.
+_base_ = ['mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py', './slow_backbone.py']
+
+custom_imports = dict(imports=['focalnet_mm'], allow_failed_imports=False)
+data_source = 'download COCO 2017 (train2017, val2017 and annotations) from https://cocodataset.org/#download'
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='FocalNet',
+        arch='large-fl3',
+        out_indices=(1, 2, 3),
+        drop_path_rate=0.2),
+    neck=dict(in_channels=[384, 768, 1536]),
+    positional_encoding=dict(offset=-0.5, temperature=10000),
+    dn_cfg=dict(label_noise_scale=0.2))
+
+optim_wrapper = dict(
+    optimizer=dict(betas=(0.9, 0.999)),
+    paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys=_base_.backbone_keys))

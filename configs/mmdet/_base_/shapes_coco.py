@@ -1,0 +1,69 @@
+# The built-in data set of tools/make_shapes_dataset.py in the layouts of COCO boxes and COCO panoptic, for configs whose
+# base names another data set already: what they take over, under names of its own.
+_base_ = './shapes_thin.py'
+
+shapes_source = 'make it with python tools/make_shapes_dataset.py data/shapes'
+shapes_root = 'data/shapes/coco/'
+thing_classes = ('circle', 'square', 'triangle', 'star', 'cross')
+stuff_classes = ('plain', 'stripes', 'checks', 'dots')
+palette = [(228, 26, 28), (55, 126, 184), (77, 175, 74), (152, 78, 163), (255, 127, 0), (190, 190, 190),
+           (140, 160, 200), (200, 180, 140), (160, 200, 160)]
+
+shapes_size = (160, 160)
+meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+
+box_dataset = dict(data_root=shapes_root, metainfo=dict(classes=thing_classes, palette=palette[:5]))
+box_train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    batch_sampler=None,
+    dataset=dict(
+        **box_dataset,
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', with_bbox=True),
+            dict(type='Resize', scale=shapes_size),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PackDetInputs'),
+        ]))
+box_val_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    dataset=dict(
+        **box_dataset,
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='Resize', scale=shapes_size),
+            dict(type='LoadAnnotations', with_bbox=True),
+            dict(type='PackDetInputs', meta_keys=meta_keys),
+        ]))
+
+panoptic_dataset = dict(
+    data_root=shapes_root,
+    metainfo=dict(
+        classes=thing_classes + stuff_classes, thing_classes=thing_classes, stuff_classes=stuff_classes,
+        palette=palette))
+panoptic_train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    batch_sampler=None,
+    dataset=dict(
+        **panoptic_dataset,
+        pipeline=[
+            dict(type='LoadImageFromFile', to_float32=True),
+            dict(type='LoadPanopticAnnotations', with_bbox=True, with_mask=True, with_seg=True),
+            dict(type='Resize', scale=shapes_size),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PackDetInputs'),
+        ]))
+panoptic_val_dataloader = dict(
+    batch_size=8,
+    num_workers=1,
+    dataset=dict(
+        **panoptic_dataset,
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='Resize', scale=shapes_size),
+            dict(type='LoadPanopticAnnotations'),
+            dict(type='PackDetInputs', meta_keys=meta_keys),
+        ]))

@@ -1,0 +1,11 @@
+_base_ = './_base_/dino_focalnet.py'
+
+model = dict(
+    backbone=dict(
+        arch='large-fl3',
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='https://github.com/microsoft/FocalNet/releases/download/v1.0.0/focalnet_large_lrf_384.pth')))
+
+train_cfg = dict(max_epochs=36)
+param_scheduler = [dict(type='MultiStepLR', begin=0, end=36, by_epoch=True, milestones=[33], gamma=0.1)]
