@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
@@ -228,7 +229,7 @@ class FocalNet(BaseModule):
 
         self.patch_embed = patch_embed(in_channels, channels[0], patch_size, 7, stem_padding, patch_norm)
         self.pos_drop = nn.Dropout(drop_rate)
-        drop_path_rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device='cpu').tolist())
+        drop_path_rates = iter(np.linspace(0, drop_path_rate, sum(depths)).tolist())
         self.layers = nn.ModuleList()
         built = max(self.out_indices) + 1
         for i in range(built):

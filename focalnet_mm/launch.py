@@ -12,16 +12,64 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import Runner
 from torch import nn
 
 from .weights import read_checkpoint
 
-__all__ = ['add_tta', 'check_checkpoint', 'check_data', 'draw_predictions', 'fit_to_machine', 'keep_predictions',
-           'load_config', 'parse_args']
+__all__ = ['CheckClasses', 'ClassMismatch', 'add_tta', 'check_checkpoint', 'check_data', 'draw_predictions',
+           'fit_to_machine', 'keep_predictions', 'load_config', 'parse_args']
 
 _AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')
+# The last parts of the keys that name folders of label maps.
+_LABEL_MAP_KEYS = ('seg', 'seg_prefix', 'seg_map_path')
+# Heads whose num_classes is that of the data set, by their paths in the models of mmdet, mmseg and mmpretrain.
+_HEADS = ('bbox_head', 'roi_head.bbox_head', 'roi_head.mask_head', 'panoptic_head', 'decode_head', 'auxiliary_head',
+          'head')
+
+
+class ClassMismatch(ValueError):
+    """A model and its data set have different classes."""
+
+
+class CheckClasses(Hook):
+    """Checks before training and testing that model, data set and annotations have the same classes.
+
+    Raises:
+        ClassMismatch: They have not; says how many each has, and the way out.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        self._check(runner, runner.train_dataloader.dataset, 'train')
+
+    def before_test(self, runner: Runner) -> None:
+        self._check(runner, runner.test_dataloader.dataset, 'test')
+
+    @staticmethod
+    def _check(runner: Runner, dataset: Any, split: str) -> None:
+        while hasattr(dataset, 'dataset'):
+            dataset = dataset.dataset
+        classes = dataset.metainfo.get('classes')
+        if classes is None:
+            return
+        key = f'{split}_dataloader.dataset'
+        found = getattr(dataset, 'cat_ids', None)
+        if found is not None and len(found) != len(classes):
+            raise ClassMismatch(f'{dataset.ann_file} holds {len(found)} of the {len(classes)} classes that the data '
+                                f'set has: name those of your annotations in {key}.metainfo.classes.')
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        for path in _HEADS:
+            for head in _modules(model, path):
+                if hasattr(head, 'num_classes') and head.num_classes != len(classes):
+                    raise ClassMismatch(
+                        f'model.{path} has {head.num_classes} classes, the data set of {key} has {len(classes)}: set '
+                        f'num_classes of every head to {len(classes)}, or {key}.metainfo.classes to the classes that '
+                        'the model has.')
 
 
 def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
@@ -76,7 +124,7 @@ def load_config(file: str, options: Mapping[str, Any] | None = None, work_dir: s
 
 
 def check_data(cfg: Config, *splits: str) -> None:
-    """Check that the annotation files and image folders that a config names exist.
+    """Check that the annotation files and folders that a config names exist, and that label maps are in theirs.
 
     Args:
         cfg: The config. Its ``data_source``, if any, tells users where the data comes from.
@@ -93,13 +141,24 @@ def check_data(cfg: Config, *splits: str) -> None:
     if missing:
         path, key = next(iter(missing.items()))
         others = f' (and {len(missing) - 1} more)' if len(missing) > 1 else ''
+        nested = _elsewhere(path, cfg.get('data_root'))
+        if nested:
+            raise FileNotFoundError(f'{path}, which {key} names, does not exist{others}, but the data lies in '
+                                    f'{nested}: add --cfg-options data_root={nested}.')
         source = f'{cfg.data_source}; or ' if cfg.get('data_source') else ''
         raise FileNotFoundError(f'{path}, which {key} names, does not exist{others}: {source}point to your copy of '
                                 'the data with --cfg-options data_root=DIR.')
+    for split in splits:
+        for key, path in _data_paths(cfg, split):
+            if key.rsplit('.', 1)[-1] in _LABEL_MAP_KEYS and not any(
+                    entry.name.endswith('.png') for entry in os.scandir(path)):
+                raise FileNotFoundError(f'{path}, which {key} names, holds no .png file: the label maps belong there; '
+                                        "for COCO panoptic, unpack the panoptic annotations' own archive, "
+                                        f'{os.path.basename(os.path.normpath(path))}.zip, beside it.')
 
 
 def fit_to_machine(cfg: Config) -> None:
-    """Replace what needs a GPU where there is none, and say so: mixed precision and the NCCL backend.
+    """Replace what needs a GPU where there is none, and say so: mixed precision, SyncBN and the NCCL backend.
 
     Args:
         cfg: The config, changed in place. With the launcher ``pytorch`` the processes are connected here.
@@ -115,6 +174,8 @@ def fit_to_machine(cfg: Config) -> None:
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(key, None)
         print_log('No GPU: training in float32, since mixed precision needs one.', logger='current')
+    if _replace_sync_bn(cfg.model):
+        print_log('No GPU: SyncBN becomes BN, since it needs one.', logger='current')
     if cfg.launcher == 'none':
         return
     if cfg.launcher != 'pytorch':
@@ -195,7 +256,8 @@ def keep_predictions(cfg: Config, out: str) -> None:
         ValueError: ``out`` has another ending.
     """
     if cfg.default_scope == 'mmseg':
-        cfg.test_evaluator.update(output_dir=out, keep_results=True)
+        for evaluator in _evaluators(cfg, 'test'):
+            evaluator.update(output_dir=out, keep_results=True)
         return
     if not out.endswith(('.pkl', '.pickle')):
         raise ValueError(f'--out must end in .pkl or .pickle, got {out}.')
@@ -212,7 +274,8 @@ def add_tta(cfg: Config) -> None:
     Raises:
         ValueError: The library cannot merge what the model predicts.
     """
-    predicts_masks = any('segm' in evaluator.get('metric', ()) for evaluator in _evaluators(cfg, 'test'))
+    predicts_masks = any('segm' in evaluator.get('metric', ()) or 'Panoptic' in evaluator['type']
+                         for evaluator in _evaluators(cfg, 'test'))
     if cfg.default_scope == 'mmdet' and predicts_masks:
         raise ValueError("--tta: mmdet's test-time augmentation merges boxes only, and this config predicts masks; "
                          'leave --tta out.')
@@ -242,6 +305,44 @@ def _move(node: Any, old: str, new: str) -> None:
             node[key] = os.path.join(new, value[len(old):].lstrip('/'))
         else:
             _move(value, old, new)
+
+
+def _elsewhere(path: str, root: str | None) -> str | None:
+    """The folder just above or below ``root`` in which ``path``, which lies under ``root``, would exist."""
+    if not root or not path.startswith(root):
+        return None
+    relative = path[len(root):].lstrip('/')
+    above = os.path.dirname(os.path.normpath(root))
+    below = sorted(entry.path for entry in os.scandir(root) if entry.is_dir()) if os.path.isdir(root) else []
+    if not relative:
+        return None
+    return next((folder for folder in (*below, above) if os.path.exists(os.path.join(folder, relative))), None)
+
+
+def _modules(model: nn.Module, path: str) -> Iterator[nn.Module]:
+    """What a path in a model leads to, one by one where that is a list."""
+    part: Any = model
+    for name in path.split('.'):
+        part = getattr(part, name, None)
+    if isinstance(part, nn.ModuleList):
+        yield from part
+    elif part is not None:
+        yield part
+
+
+def _replace_sync_bn(node: Any) -> bool:
+    """Replace SyncBN in a tree of dicts and lists; returns whether there was any."""
+    found = False
+    if isinstance(node, dict):
+        if node.get('type') == 'SyncBN':
+            node['type'] = 'BN'
+            found = True
+        children = node.values()
+    else:
+        children = node if isinstance(node, (list, tuple)) else ()
+    for child in children:
+        found |= _replace_sync_bn(child)
+    return found
 
 
 def _evaluators(cfg: Config, split: str) -> list[dict[str, Any]]:

@@ -26,6 +26,8 @@ def main() -> None:
     args = parse_args()
     try:
         cfg = launch.load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
+        if not cfg.get('test_dataloader'):
+            raise ValueError(f'{args.config} has no test data: there is nothing to evaluate.')
         launch.check_data(cfg, 'test')
         cfg.load_from = str(local_file(args.checkpoint))
         launch.fit_to_machine(cfg)
@@ -39,11 +41,15 @@ def main() -> None:
         raise SystemExit(f'test.py: {error}') from None
 
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(launch.CheckClasses())
     try:
         launch.check_checkpoint(runner.model, cfg.load_from)
     except ValueError as error:
         raise SystemExit(f'test.py: {error}') from None
-    runner.test()
+    try:
+        runner.test()
+    except launch.ClassMismatch as error:
+        raise SystemExit(f'test.py: {error}') from None
 
 
 if __name__ == '__main__':

@@ -44,7 +44,11 @@ def main() -> None:
         raise SystemExit(f'train.py: {error}') from None
 
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.train()
+    runner.register_hook(launch.CheckClasses())
+    try:
+        runner.train()
+    except launch.ClassMismatch as error:
+        raise SystemExit(f'train.py: {error}') from None
 
 
 if __name__ == '__main__':

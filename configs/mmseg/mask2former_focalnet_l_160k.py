@@ -28,3 +28,19 @@ optim_wrapper = dict(
             query_feat=embed_multi,
             level_embed=embed_multi,
             **_base_.backbone_keys)))
+
+# With --tta: six scales of the test size, each also flipped. mmseg's own pipeline scales the photo instead.
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [
+                dict(type='Resize', scale=(int(2560 * ratio), int(640 * ratio)), keep_ratio=True)
+                for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+            ],
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+            [dict(type='LoadAnnotations')],
+            [dict(type='PackSegInputs')],
+        ]),
+]

@@ -5,6 +5,8 @@ _base_ = [
 ]
 
 custom_imports = dict(imports=['focalnet_mm'], allow_failed_imports=False)
+# Named here too, so that --cfg-options data_root=DIR finds it.
+data_root = 'data/imagenet'
 data_source = 'get ImageNet-1K from https://image-net.org and put it in data/imagenet/{train,val}/CLASS/IMAGE'
 
 # The official classifier normalises the last stage, averages it and applies one linear layer.

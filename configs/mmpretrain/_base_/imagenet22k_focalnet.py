@@ -6,6 +6,8 @@ _base_ = [
 ]
 
 custom_imports = dict(imports=['focalnet_mm'], allow_failed_imports=False)
+# Named here too, so that --cfg-options data_root=DIR finds it.
+data_root = 'data/imagenet21k'
 data_source = 'get ImageNet-22K from https://image-net.org and put it in data/imagenet21k/train/CLASS/IMAGE'
 
 model = dict(
