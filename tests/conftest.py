@@ -20,6 +20,14 @@ def coco_samples():
     return folder
 
 
+@pytest.fixture(scope='session')
+def ade_samples():
+    folder = SAMPLES / 'ade' / 'ADEChallengeData2016'
+    if not folder.is_dir():
+        pytest.skip(f'no ADE20K samples at {folder} (set FOCALNET_SAMPLES to a folder that holds them)')
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def _default_scope():
     """mmengine keeps the scope of the last runner: each test starts from the root's."""

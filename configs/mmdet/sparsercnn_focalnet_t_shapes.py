@@ -20,7 +20,7 @@ model = dict(
         num_stages=num_stages,
         stage_loss_weights=[1] * num_stages,
         proposal_feature_channel=channels,
-        bbox_roi_extractor=dict(finest_scale=28, out_channels=channels),
+        bbox_roi_extractor=dict(out_channels=channels),
         bbox_head=[
             dict(
                 type='DIIHead',
