@@ -13,10 +13,11 @@ WORK := work_dirs/demo
 export PATH := $(BIN):$(PATH)
 export MAX_JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 
-.PHONY: help install demo test lint
+.PHONY: help install demo zoo test lint
 
 help:
 	@echo 'make demo     train, evaluate and draw a small Mask R-CNN on the built-in data set'
+	@echo 'make zoo      train and evaluate every other method on it'
 	@echo 'make test     run the tests'
 	@echo 'make lint     run ruff'
 	@echo 'make install  only make .venv'
@@ -70,6 +71,10 @@ $(WORK)/.trained: $(DEMO) configs/mmdet/_base_/shapes_instance.py data/shapes/sh
 $(WORK)/demo.png: $(WORK)/.trained
 	$(BIN)/python tools/test.py $(DEMO) "$$(cat $(WORK)/last_checkpoint)" --work-dir $(WORK) --show-dir $(WORK)/pictures
 	$(BIN)/python tools/picture_grid.py $(WORK)/pictures --out $@
+
+# The other methods start from the backbone of the demo.
+zoo: $(WORK)/.trained | $(VENV)/.tests
+	$(BIN)/python tools/train_shapes_zoo.py
 
 test: $(VENV)/.tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope

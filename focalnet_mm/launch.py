@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import importlib
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,14 @@ from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch import nn
 
 from .weights import read_checkpoint
 
-__all__ = ['CheckClasses', 'ClassMismatch', 'add_tta', 'check_checkpoint', 'check_data', 'draw_predictions',
-           'fit_to_machine', 'keep_predictions', 'load_config', 'parse_args']
+__all__ = ['CheckClasses', 'ClassMismatch', 'add_tta', 'check_checkpoint', 'check_classes', 'check_data',
+           'draw_predictions', 'fit_to_machine', 'keep_predictions', 'load_config', 'parse_args']
 
 _AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')
 # The last parts of the keys that name folders of label maps.
@@ -37,6 +41,8 @@ class ClassMismatch(ValueError):
 
 class CheckClasses(Hook):
     """Checks before training and testing that model, data set and annotations have the same classes.
+
+    Annotations of no class at all end in other errors while they are loaded: see :func:`check_classes`.
 
     Raises:
         ClassMismatch: They have not; says how many each has, and the way out.
@@ -56,10 +62,8 @@ class CheckClasses(Hook):
         if classes is None:
             return
         key = f'{split}_dataloader.dataset'
-        found = getattr(dataset, 'cat_ids', None)
-        if found is not None and len(found) != len(classes):
-            raise ClassMismatch(f'{dataset.ann_file} holds {len(found)} of the {len(classes)} classes that the data '
-                                f'set has: name those of your annotations in {key}.metainfo.classes.')
+        if hasattr(dataset, 'cat_ids'):
+            _check_annotated(dataset.ann_file, len(dataset.cat_ids), len(classes), key)
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
@@ -157,6 +161,30 @@ def check_data(cfg: Config, *splits: str) -> None:
                                         f'{os.path.basename(os.path.normpath(path))}.zip, beside it.')
 
 
+def check_classes(cfg: Config, *splits: str) -> None:
+    """Check that annotation files in COCO's format have the classes that a config names, before they are loaded.
+
+    Args:
+        cfg: The config. Files of more than 64 MiB, which take long to read, are left to :class:`CheckClasses`.
+        *splits: Which of ``train``, ``val`` and ``test``.
+
+    Raises:
+        ClassMismatch: A file lacks classes.
+    """
+    for split in splits:
+        if not cfg.get(f'{split}_dataloader'):
+            continue
+        key, dataset = f'{split}_dataloader.dataset', cfg[f'{split}_dataloader']['dataset']
+        while 'dataset' in dataset:
+            key, dataset = f'{key}.dataset', dataset['dataset']
+        path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+        classes = (dataset.get('metainfo') or {}).get('classes') or _default_classes(cfg, dataset)
+        if not path.endswith('.json') or not classes or not os.path.isfile(path) or os.path.getsize(path) > 1 << 26:
+            continue
+        names = {category['name'] for category in json.loads(Path(path).read_text()).get('categories', ())}
+        _check_annotated(path, sum(name in names for name in classes), len(classes), key)
+
+
 def fit_to_machine(cfg: Config) -> None:
     """Replace what needs a GPU where there is none, and say so: mixed precision, SyncBN and the NCCL backend.
 
@@ -174,7 +202,7 @@ def fit_to_machine(cfg: Config) -> None:
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(key, None)
         print_log('No GPU: training in float32, since mixed precision needs one.', logger='current')
-    if _replace_sync_bn(cfg.model):
+    if _replace_sync_bn(cfg.get('model')):
         print_log('No GPU: SyncBN becomes BN, since it needs one.', logger='current')
     if cfg.launcher == 'none':
         return
@@ -239,6 +267,9 @@ def draw_predictions(cfg: Config, folder: str | None, show: bool = False, wait_t
     hook.update(draw=True)
     if show:
         hook.update(show=True, wait_time=wait_time)
+    if cfg.default_scope == 'mmseg':
+        # It draws every fiftieth batch otherwise.
+        hook.update(interval=1)
     if folder and cfg.default_scope == 'mmseg':
         cfg.visualizer.save_dir = folder
     elif folder:
@@ -305,6 +336,22 @@ def _move(node: Any, old: str, new: str) -> None:
             node[key] = os.path.join(new, value[len(old):].lstrip('/'))
         else:
             _move(value, old, new)
+
+
+def _check_annotated(path: str, found: int, classes: int, key: str) -> None:
+    if found != classes:
+        raise ClassMismatch(f'{path} holds {found} of the {classes} classes that the data set has: name those of your '
+                            f'annotations in {key}.metainfo.classes.')
+
+
+def _default_classes(cfg: Config, dataset: Mapping[str, Any]) -> Sequence[str]:
+    """The classes of a data set's type, where the config names none."""
+    scope = cfg.get('default_scope', 'mmengine')
+    with contextlib.suppress(ImportError):
+        importlib.import_module(f'{scope}.datasets')
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        found = registry.get(dataset.get('type', ''))
+    return getattr(found, 'METAINFO', {}).get('classes', ())
 
 
 def _elsewhere(path: str, root: str | None) -> str | None:

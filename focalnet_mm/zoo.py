@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +21,8 @@ from mmengine.registry import DefaultScope
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ['Row', 'Size', 'build_model', 'measure', 'read_zoo', 'tables', 'write_between_markers']
+__all__ = ['Row', 'Size', 'ToolError', 'build_model', 'evaluate', 'measure', 'read_zoo', 'run_tool', 'tables',
+           'write_between_markers', 'write_json']
 
 # As the published figures were counted: two-stage heads on this many boxes and masks.
 _BOXES = 1000
@@ -66,6 +71,10 @@ class Size:
 
     parameters: int
     flops: int
+
+
+class ToolError(RuntimeError):
+    """A command line of ``tools/`` failed."""
 
 
 def read_zoo(root: str | Path) -> list[Row]:
@@ -148,6 +157,61 @@ def measure(config: str | Path | Config, input_size: tuple[int, int]) -> Size:
     with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device('meta'):
         _run(model, torch.zeros(1, 3, *input_size))
     return Size(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)
+
+
+def run_tool(name: str, *arguments: str | Path, log: str | Path) -> None:
+    """Run a command line that lies in ``tools/``, beside ``configs/``, in a process of its own.
+
+    Args:
+        name: ``train.py`` or ``test.py``.
+        *arguments: Its arguments; the first is the config, whose place tells where the tools are.
+        log: File that takes what it prints.
+
+    Raises:
+        ToolError: It failed; says the last line that it printed, and the log.
+    """
+    tools = Path(arguments[0]).resolve().parents[2] / 'tools'
+    log = Path(log)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open('w') as stream:
+        code = subprocess.run([sys.executable, str(tools / name), *map(str, arguments)], stdout=stream,
+                              stderr=subprocess.STDOUT, check=False).returncode
+    if code:
+        lines = [line for line in log.read_text().splitlines() if line.strip()]
+        raise ToolError(f'{lines[-1] if lines else f"{name} ended with status {code}"} (see {log})')
+
+
+def evaluate(config: str | Path, checkpoint: str | Path, work_dir: str | Path, options: Iterable[str] = (),
+             tta: bool = False, show_dir: str | Path | None = None) -> dict[str, Any]:
+    """Evaluate a checkpoint by ``tools/test.py``.
+
+    Args:
+        config: Path of the config.
+        checkpoint: Path of the checkpoint.
+        work_dir: Folder for its logs.
+        options: What ``--cfg-options`` gets.
+        tta: Whether with test-time augmentation.
+        show_dir: Folder for pictures of the predictions.
+
+    Returns:
+        The logged metrics by their names.
+
+    Raises:
+        ToolError: The evaluation failed.
+    """
+    work_dir = Path(work_dir)
+    before = set(work_dir.glob('*/*.json'))
+    options = list(options)
+    run_tool('test.py', config, checkpoint, '--work-dir', work_dir, *(['--tta'] if tta else []),
+             *(['--show-dir', show_dir] if show_dir else []), *(['--cfg-options', *options] if options else []), log=work_dir / 'test.txt')
+    return json.loads(max(set(work_dir.glob('*/*.json')) - before).read_text())
+
+
+def write_json(file: str | Path, content: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    partial = Path(f'{file}.partial')
+    partial.write_text(json.dumps(content, indent=1) + '\n')
+    os.replace(partial, file)
 
 
 def tables(rows: Iterable[Row]) -> str:

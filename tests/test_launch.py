@@ -177,7 +177,7 @@ class TestFlags:
 
     @pytest.mark.parametrize(('scope', 'expected'), [
         ('mmdet', dict(draw=True, test_out_dir='/x/y')),
-        ('mmseg', dict(draw=True)),
+        ('mmseg', dict(draw=True, interval=1)),
         ('mmpretrain', dict(enable=True, show=False, wait_time=2.0, out_dir='/x/y'))])
     def test_show_dir(self, scope, expected):
         cfg = self.config(scope)

@@ -1,9 +1,12 @@
 """What a user installs."""
 
+import json
+import os
 import subprocess
 import sys
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -45,10 +48,29 @@ def test_sdist_is_whole(built):
     assert files_of_the_repo('configs', '.py', '.yml') | files_of_the_repo('tools', '.py', '.sh') <= names
 
 
-def test_installed_wheel_imports_without_the_checkout(built, tmp_path):
-    subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--target', tmp_path / 'site',
-                    built[1]], check=True, timeout=300)
-    site = str(tmp_path / 'site')
+@pytest.fixture(scope='module')
+def site(built, tmp_path_factory):
+    """A folder that the wheel is installed in."""
+    folder = tmp_path_factory.mktemp('site')
+    subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--target', folder, built[1]],
+                   check=True, timeout=300)
+    return str(folder)
+
+
+def test_mim_search_finds_the_models(site, tmp_path):
+    done = subprocess.run(
+        [Path(sys.executable).parent / 'mim', 'search', 'focalnet-mm', '--config', 'upernet_focalnet_t_160k',
+         'dino_focalnet_l_fl3_4scale_12e', '--json', tmp_path / 'found.json'], cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': site}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / 'found.json').read_text())
+    assert found['ade20k/miou_(published)']['upernet_focalnet_t_160k'] == 46.8
+    assert found['coco/box_ap_(published)']['dino_focalnet_l_fl3_4scale_12e'] == 57.5
+    assert set(found['parameters']) == {'upernet_focalnet_t_160k', 'dino_focalnet_l_fl3_4scale_12e'}
+    assert found['weight']['dino_focalnet_l_fl3_4scale_12e'].endswith('dino_focal_large_lrf_384_4scale_12ep.pth')
+
+
+def test_installed_wheel_imports_without_the_checkout(site, tmp_path):
     code = (f'import sys; sys.path.insert(0, {site!r}); import focalnet_mm; from mmengine.registry import MODELS; '
             'print(focalnet_mm.__file__, MODELS.get("FocalNet") is focalnet_mm.FocalNet)')
     out = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, check=True)

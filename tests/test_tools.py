@@ -133,6 +133,109 @@ class TestTrainAndTest:
             assert set(flags.split()) <= set(re.findall(r'--[\w-]+', tool(name, '--help')))
 
 
+OTHER_METHODS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'configs').glob('*/*_shapes*.py')
+                       if path.name != Path(SHAPES).name)
+
+
+@pytest.mark.parametrize('config', OTHER_METHODS)
+def test_every_method_trains_resumes_evaluates_and_draws(config, shapes, tmp_path):
+    semantic = 'mmseg' in config
+    root = shapes / ('ade/ADEChallengeData2016' if semantic else 'coco')
+    unit, first = ('iter', 2) if semantic else ('epoch', 1)
+
+    def options(last):
+        return ['--cfg-options', f'data_root={root}', 'model.backbone.init_cfg=None', f'train_cfg.max_{unit}s={last}',
+                f'train_cfg.val_interval={last}', f'default_hooks.checkpoint.interval={first}',
+                'default_hooks.logger.interval=1', *SMALL[1:-1]]
+
+    tool('train.py', config, '--work-dir', tmp_path, *options(first))
+    out = tool('train.py', config, '--work-dir', tmp_path, '--resume', *options(2 * first))
+    assert f'resumed epoch: {0 if semantic else 1}, iter: 2' in out
+    trained = tmp_path / f'{unit}_{2 * first}.pth'
+    assert trained.exists()
+    assert not (tmp_path / f'{unit}_{first}.pth').exists()
+    validated = scalars(tmp_path)[-1]
+
+    tool('test.py', config, trained, '--work-dir', tmp_path, '--show-dir', tmp_path / 'pictures', *options(first))
+    tested = json.loads(max(tmp_path.glob('*/*.json')).read_text())
+    metric = 'mIoU' if semantic else 'coco_panoptic/PQ' if 'panoptic' in config else 'coco/bbox_mAP'
+    # A detector that finds nothing logs nothing.
+    assert tested.get(metric) == validated.get(metric)
+    if semantic:
+        assert tested[metric] > 0
+    pictures = list((tmp_path / 'pictures').rglob('*.png')) + list((tmp_path / 'pictures').rglob('*.jpg'))
+    assert len(pictures) == 4
+    for picture in pictures:
+        image = cv2.imread(str(picture))
+        assert image.std() > 0
+        # Truth and prediction side by side.
+        assert image.shape[1] >= 2 * image.shape[0] - 1
+
+
+def test_multi_scale_evaluation_of_a_segmenter(shapes, tmp_path):
+    config, root = 'configs/mmseg/upernet_focalnet_t_shapes.py', shapes / 'ade' / 'ADEChallengeData2016'
+    options = ['--cfg-options', f'data_root={root}', 'model.backbone.init_cfg=None', 'train_cfg.max_iters=1',
+               'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1', *SMALL[1:-1]]
+    tool('train.py', config, '--work-dir', tmp_path, *options)
+    tool('test.py', config, tmp_path / 'iter_1.pth', '--work-dir', tmp_path, '--tta', '--out', tmp_path / 'maps',
+         *options)
+    assert json.loads(max(tmp_path.glob('*/*.json')).read_text())['mIoU'] > 0
+    maps = sorted((tmp_path / 'maps').iterdir())
+    assert len(maps) == 4
+    assert cv2.imread(str(maps[0]), cv2.IMREAD_UNCHANGED).shape == (96, 96)
+
+
+class TestBadData:
+
+    def test_class_counts(self, shapes, tmp_path):
+        out = tool('train.py', SHAPES, '--work-dir', tmp_path, '--cfg-options', f'data_root={shapes}/coco', *SMALL,
+                   'model.roi_head.bbox_head.num_classes=7', expect=1)
+        assert out.endswith(
+            'train.py: model.roi_head.bbox_head has 7 classes, the data set of train_dataloader.dataset has 5: set '
+            'num_classes of every head to 5, or train_dataloader.dataset.metainfo.classes to the classes that the '
+            'model has.\n')
+
+    def test_annotations_of_other_classes(self, shapes, tmp_path):
+        out = tool('train.py', 'configs/mmdet/maskrcnn_focalnet_t_1x.py', '--work-dir', tmp_path, '--cfg-options',
+                   f'data_root={shapes}/coco', *SMALL, 'model.backbone.init_cfg=None', expect=1)
+        assert out.endswith(
+            f'train.py: {shapes}/coco/annotations/instances_train2017.json holds 0 of the 80 classes that the data set '
+            'has: name those of your annotations in train_dataloader.dataset.metainfo.classes.\n')
+
+    def test_panoptic_folder_without_its_pngs(self, shapes, tmp_path):
+        root = tmp_path / 'coco'
+        shutil.copytree(shapes / 'coco', root)
+        for png in (root / 'annotations' / 'panoptic_train2017').iterdir():
+            png.unlink()
+        out = tool('train.py', 'configs/mmdet/mask2former_focalnet_t_shapes_panoptic.py', '--work-dir', tmp_path,
+                   '--cfg-options', f'data_root={root}', *SMALL, expect=1)
+        assert out.endswith(
+            f'train.py: {root}/annotations/panoptic_train2017/, which train_dataloader.dataset.data_prefix.seg names, '
+            "holds no .png file: the label maps belong there; for COCO panoptic, unpack the panoptic annotations' own "
+            'archive, panoptic_train2017.zip, beside it.\n')
+
+    @pytest.mark.parametrize('given', ['ade', 'ade/ADEChallengeData2016/images'])
+    def test_ade_folder_of_another_nesting(self, shapes, tmp_path, given):
+        out = tool('train.py', 'configs/mmseg/upernet_focalnet_t_160k.py', '--work-dir', tmp_path, '--cfg-options',
+                   f'data_root={shapes}/{given}', expect=1)
+        right = f'{shapes}/ade/ADEChallengeData2016'
+        assert re.search(rf'^train.py: {shapes}/{given}/images/training, which train_dataloader.dataset.data_prefix.'
+                         rf'img_path names, does not exist \(and \d more\), but the data lies in {right}: add '
+                         rf'--cfg-options data_root={right}\.\n$', out, re.M), out[-600:]
+
+    def test_checkpoint_of_another_row(self, trained, shapes, tmp_path):
+        out = tool('test.py', 'configs/mmdet/atss_focalnet_t_shapes.py', trained / 'epoch_1.pth', '--work-dir',
+                   tmp_path, '--cfg-options', f'data_root={shapes}/coco', 'model.backbone.init_cfg=None', *SMALL[1:],
+                   expect=1)
+        assert re.search(r"test.py: The checkpoint \S+epoch_1.pth is not of this config: it lacks \d+ of the model's "
+                         r'\d+ tensors, the first is \S+\.\n$', out), out[-600:]
+
+    def test_config_without_test_data(self, trained, tmp_path):
+        out = tool('test.py', 'configs/mmpretrain/focalnet_l_fl3_in22k.py', trained / 'epoch_1.pth', '--work-dir',
+                   tmp_path, expect=1)
+        assert out.endswith('focalnet_l_fl3_in22k.py has no test data: there is nothing to evaluate.\n')
+
+
 class TestOnCoco:
     """The real config, thin and at a small scale, on real photos."""
 

@@ -7,8 +7,6 @@ NAME), or under the name of its public file. Finished rows are kept in results.j
 import argparse
 import json
 import os
-import subprocess
-import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -69,29 +67,6 @@ def find_checkpoint(folder: Path, row: zoo.Row) -> Path | None:
     return None
 
 
-def evaluate(row: zoo.Row, checkpoint: Path, data_root: str, tta: list[str], options: list[str], work_dir: Path) -> dict:
-    """Run tools/test.py; what it logged, or the reason why it failed."""
-    work_dir.mkdir(parents=True, exist_ok=True)
-    before = set(work_dir.glob('*/*.json'))
-    command = [sys.executable, str(ROOT / 'tools' / 'test.py'), str(ROOT / row.config), str(checkpoint), '--work-dir',
-               str(work_dir), *tta, '--cfg-options', f'data_root={data_root}', *options]
-    log = work_dir / 'output.txt'
-    with log.open('w') as stream:
-        code = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, check=False).returncode
-    written = [path for path in work_dir.glob('*/*.json') if path not in before]
-    if code or not written:
-        lines = [line for line in log.read_text().splitlines() if line.strip()]
-        return dict(failed=lines[-1] if lines else f'exit status {code}', log=str(log))
-    return json.loads(max(written).read_text())
-
-
-def save(path: Path, results: dict) -> None:
-    """Write the results whole or not at all."""
-    partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps(results, indent=1) + '\n')
-    os.replace(partial, path)
-
-
 def table(lines: list[tuple[zoo.Row, str, float, float | str]]) -> str:
     """Rows of (model, metric, published value, measured value or why there is none) as Markdown."""
     cells = ['| model | metric | measured | published | difference |', '| --- | --- | --- | --- | --- |']
@@ -116,13 +91,14 @@ def outcome(row: zoo.Row, metric: str, checkpoint: Path | None, data_root: str |
     run = ' '.join([row.name, *tta, str(checkpoint.resolve()), str(stat.st_size), str(stat.st_mtime_ns),
                     os.path.abspath(data_root), *args.cfg_options])
     if run not in results:
-        logged = evaluate(row, checkpoint, data_root, tta, args.cfg_options,
-                          Path(args.out) / (row.name + ('_tta' if tta else '')))
-        # A failed run is tried again next time.
-        if 'failed' in logged:
-            return f'failed: {logged["failed"]} ({logged["log"]})'
-        results[run] = logged
-        save(Path(args.out) / RESULTS, results)
+        try:
+            results[run] = zoo.evaluate(
+                ROOT / row.config, checkpoint, Path(args.out) / (row.name + ('_tta' if tta else '')),
+                [f'data_root={data_root}', *args.cfg_options], tta=bool(tta))
+        except zoo.ToolError as error:
+            # It is tried again next time.
+            return f'failed: {error}'
+        zoo.write_json(Path(args.out) / RESULTS, results)
     key, factor = LOGGED[metric]
     return results[run][key] * factor
 

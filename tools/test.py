@@ -29,6 +29,7 @@ def main() -> None:
         if not cfg.get('test_dataloader'):
             raise ValueError(f'{args.config} has no test data: there is nothing to evaluate.')
         launch.check_data(cfg, 'test')
+        launch.check_classes(cfg, 'test')
         cfg.load_from = str(local_file(args.checkpoint))
         launch.fit_to_machine(cfg)
         if args.show or args.show_dir:

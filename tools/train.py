@@ -29,6 +29,7 @@ def main() -> None:
         if args.no_validate:
             cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         launch.check_data(cfg, 'train', 'val')
+        launch.check_classes(cfg, 'train', 'val')
         if args.amp:
             cfg.optim_wrapper.type = 'AmpOptimWrapper'
             cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')

@@ -60,7 +60,7 @@ model = dict(
     train_cfg=dict(num_points=1024),
     test_cfg=dict(max_per_image=20))
 
-max_epochs = 14
+max_epochs = 12
 train_cfg = dict(
     _delete_=True, type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
@@ -69,7 +69,7 @@ param_scheduler = [
 ]
 # Nothing is pretrained: the backbone learns as fast as the rest.
 optim_wrapper = dict(
-    optimizer=dict(lr=1e-3),
+    optimizer=dict(lr=5e-4),
     clip_grad=dict(max_norm=1.0),
     paramwise_cfg=dict(custom_keys=dict(_delete_=True)))
 
