@@ -24,7 +24,7 @@ from torch import nn
 
 from .weights import read_checkpoint
 
-__all__ = ['CheckClasses', 'ClassMismatch', 'add_tta', 'check_checkpoint', 'check_classes', 'check_data',
+__all__ = ['CheckClasses', 'ClassMismatchError', 'add_tta', 'check_checkpoint', 'check_classes', 'check_data',
            'draw_predictions', 'fit_to_machine', 'keep_predictions', 'load_config', 'parse_args']
 
 _AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')
@@ -35,7 +35,7 @@ _HEADS = ('bbox_head', 'roi_head.bbox_head', 'roi_head.mask_head', 'panoptic_hea
           'head')
 
 
-class ClassMismatch(ValueError):
+class ClassMismatchError(ValueError):
     """A model and its data set have different classes."""
 
 
@@ -45,7 +45,7 @@ class CheckClasses(Hook):
     Annotations of no class at all end in other errors while they are loaded: see :func:`check_classes`.
 
     Raises:
-        ClassMismatch: They have not; says how many each has, and the way out.
+        ClassMismatchError: They have not; says how many each has, and the way out.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -70,7 +70,7 @@ class CheckClasses(Hook):
         for path in _HEADS:
             for head in _modules(model, path):
                 if hasattr(head, 'num_classes') and head.num_classes != len(classes):
-                    raise ClassMismatch(
+                    raise ClassMismatchError(
                         f'model.{path} has {head.num_classes} classes, the data set of {key} has {len(classes)}: set '
                         f'num_classes of every head to {len(classes)}, or {key}.metainfo.classes to the classes that '
                         'the model has.')
@@ -169,7 +169,7 @@ def check_classes(cfg: Config, *splits: str) -> None:
         *splits: Which of ``train``, ``val`` and ``test``.
 
     Raises:
-        ClassMismatch: A file lacks classes.
+        ClassMismatchError: A file lacks classes.
     """
     for split in splits:
         if not cfg.get(f'{split}_dataloader'):
@@ -340,8 +340,8 @@ def _move(node: Any, old: str, new: str) -> None:
 
 def _check_annotated(path: str, found: int, classes: int, key: str) -> None:
     if found != classes:
-        raise ClassMismatch(f'{path} holds {found} of the {classes} classes that the data set has: name those of your '
-                            f'annotations in {key}.metainfo.classes.')
+        raise ClassMismatchError(f'{path} holds {found} of the {classes} classes that the data set has: name those '
+                                 f'of your annotations in {key}.metainfo.classes.')
 
 
 def _default_classes(cfg: Config, dataset: Mapping[str, Any]) -> Sequence[str]:

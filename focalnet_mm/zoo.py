@@ -202,9 +202,14 @@ def evaluate(config: str | Path, checkpoint: str | Path, work_dir: str | Path, o
     work_dir = Path(work_dir)
     before = set(work_dir.glob('*/*.json'))
     options = list(options)
+    log = work_dir / 'test.txt'
     run_tool('test.py', config, checkpoint, '--work-dir', work_dir, *(['--tta'] if tta else []),
-             *(['--show-dir', show_dir] if show_dir else []), *(['--cfg-options', *options] if options else []), log=work_dir / 'test.txt')
-    return json.loads(max(set(work_dir.glob('*/*.json')) - before).read_text())
+             *(['--show-dir', show_dir] if show_dir else []), *(['--cfg-options', *options] if options else []),
+             log=log)
+    written = set(work_dir.glob('*/*.json')) - before
+    if not written:
+        raise ToolError(f'test.py logged no metrics (see {log})')
+    return json.loads(max(written).read_text())
 
 
 def write_json(file: str | Path, content: Any) -> None:

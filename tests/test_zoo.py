@@ -50,7 +50,7 @@ class TestWriteBetweenMarkers:
 
     def test_no_markers(self, tmp_path):
         (tmp_path / 'x.md').write_text('nothing\n')
-        with pytest.raises(ValueError, match='x.md lacks the lines <!-- t --> and <!-- /t -->: put them'):
+        with pytest.raises(ValueError, match=r'x\.md lacks the lines <!-- t --> and <!-- /t -->: put them'):
             zoo.write_between_markers(tmp_path / 'x.md', 't', 'new\n')
 
 
@@ -87,8 +87,8 @@ class TestEvaluateZoo:
         """A model that always answers class 2."""
         folder.mkdir()
         from mmengine.config import Config
-        from mmpretrain.registry import MODELS
         from mmengine.registry import init_default_scope
+        from mmpretrain.registry import MODELS
         init_default_scope('mmpretrain')
         model = MODELS.build(Config.fromfile(ROOT / 'configs' / 'mmpretrain' / f'{self.NAME}.py').model)
         torch.nn.init.zeros_(model.head.fc.weight)
@@ -106,8 +106,8 @@ class TestEvaluateZoo:
         table = (out / 'table.md').read_text()
         assert table in printed
         assert f'| {self.NAME} | Top 1 Accuracy | 33.3 | 74.1 | -40.8 |' in table
-        assert re.search(r'\| focalnet_s_iso_in1k \| Top 1 Accuracy \| failed: test.py: .* \(see \S+test.txt\) \| 80.9 \|',
-                         table)
+        assert re.search(
+            r'\| focalnet_s_iso_in1k \| Top 1 Accuracy \| failed: test.py: .* \(see \S+test.txt\) \| 80.9 \|', table)
         assert ('| focalnet_b_iso_in1k | Top 1 Accuracy | no checkpoint: train one with tools/train.py '
                 'configs/mmpretrain/focalnet_b_iso_in1k.py | 82.4 | |') in table
         assert ('no checkpoint: download https://github.com/microsoft/FocalNet/releases/download/v1.0.0/'

@@ -49,7 +49,7 @@ def main() -> None:
         raise SystemExit(f'test.py: {error}') from None
     try:
         runner.test()
-    except launch.ClassMismatch as error:
+    except launch.ClassMismatchError as error:
         raise SystemExit(f'test.py: {error}') from None
 
 

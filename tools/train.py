@@ -48,7 +48,7 @@ def main() -> None:
     runner.register_hook(launch.CheckClasses())
     try:
         runner.train()
-    except launch.ClassMismatch as error:
+    except launch.ClassMismatchError as error:
         raise SystemExit(f'train.py: {error}') from None
 
 

@@ -1,5 +1,5 @@
-# The built-in data set of tools/make_shapes_dataset.py in the layouts of COCO boxes and COCO panoptic, for configs whose
-# base names another data set already: what they take over, under names of its own.
+# The built-in data set of tools/make_shapes_dataset.py in the layouts of COCO boxes and COCO panoptic, for configs that
+# inherit another data set: what they take over has names of its own.
 _base_ = './shapes_thin.py'
 
 shapes_source = 'make it with python tools/make_shapes_dataset.py data/shapes'

@@ -1,5 +1,5 @@
-# Backbones as pretrained on ImageNet-22K (21842 classes), to train other models on top. Stochastic depth is the authors';
-# they give no schedule, this one is Swin's. ImageNet-22K has no validation set, so nothing is evaluated.
+# Backbones as pretrained on ImageNet-22K (21842 classes), to train other models on top. Stochastic depth is that of the
+# authors, who give no schedule: this one is Swin's. ImageNet-22K has no validation set, so nothing is evaluated.
 _base_ = [
     'mmpretrain::_base_/datasets/imagenet21k_bs128.py', 'mmpretrain::_base_/default_runtime.py',
     'mmpretrain::_base_/schedules/imagenet_bs1024_adamw_swin.py'
