@@ -1,4 +1,4 @@
-# ATSS on the built-in data set, from scratch in minutes on a CPU: thinner backbone, neck and head.
+# ATSS on the built-in data set, in minutes on a CPU: thinner backbone, neck and head.
 _base_ = ['./_base_/atss_focalnet.py', './_base_/shapes_coco.py']
 
 data_source = _base_.shapes_source
@@ -22,7 +22,7 @@ model = dict(
         anchor_generator=dict(octave_base_scale=4, strides=[8, 16, 32])),
     test_cfg=dict(nms_pre=200))
 
-max_epochs = 10
+max_epochs = 8
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),

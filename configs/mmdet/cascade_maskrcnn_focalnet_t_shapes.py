@@ -1,4 +1,4 @@
-# Cascade Mask R-CNN on the built-in data set, from scratch; for what differs from the real config and why, see
+# Cascade Mask R-CNN on the built-in data set; for what differs from the real config and why, see
 # maskrcnn_focalnet_t_shapes.py.
 _base_ = [
     './_base_/cascade_maskrcnn_focalnet.py', './_base_/shapes_instance.py', './_base_/schedule_1x.py',
@@ -57,7 +57,7 @@ model = dict(
         ]),
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=50)))
 
-max_epochs = 8
+max_epochs = 6
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),

@@ -1,4 +1,4 @@
-# DINO on the built-in data set, from scratch in minutes on a CPU: thinner, with fewer layers and queries.
+# DINO on the built-in data set, in minutes on a CPU: thinner, with fewer layers and queries.
 _base_ = ['./_base_/dino_focalnet.py', './_base_/shapes_coco.py']
 
 data_source = _base_.shapes_source
@@ -20,13 +20,13 @@ model = dict(
     dn_cfg=dict(group_cfg=dict(num_dn_queries=40)),
     test_cfg=dict(max_per_img=60))
 
-max_epochs = 10
+max_epochs = 7
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=max_epochs, convert_to_iter_based=True),
 ]
-# Nothing is pretrained: the backbone learns as fast as the rest.
+# The backbone learns as fast as the rest: it has seen little.
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3),
     clip_grad=dict(max_norm=1.0),

@@ -1,4 +1,4 @@
-# Sparse R-CNN on the built-in data set, from scratch in minutes on a CPU: thinner, with 30 proposals and 3 stages.
+# Sparse R-CNN on the built-in data set, in minutes on a CPU: thinner, with 30 proposals and 3 stages.
 _base_ = ['./_base_/sparsercnn_focalnet.py', './_base_/shapes_coco.py']
 
 data_source = _base_.shapes_source
@@ -53,7 +53,7 @@ model = dict(
     train_cfg=dict(rcnn=_base_.model.train_cfg.rcnn[:num_stages]),
     test_cfg=dict(rcnn=dict(max_per_img=num_proposals)))
 
-max_epochs = 14
+max_epochs = 10
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),

@@ -1,4 +1,4 @@
-# UPerNet on the built-in data set, from scratch in minutes on a CPU: thinner backbone and heads.
+# UPerNet on the built-in data set, in minutes on a CPU: thinner backbone and heads.
 _base_ = ['./_base_/upernet_focalnet.py', '../mmdet/_base_/shapes_thin.py']
 
 data_source = 'make it with python tools/make_shapes_dataset.py data/shapes'
