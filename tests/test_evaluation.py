@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from focalnet_mm import zoo
-from focalnet_mm.launch import add_tta, load_config
+from focalnet_mm.launch import add_tta, check_classes, check_data, load_config
 from tests.conftest import ROOT
 
 ROWS = zoo.read_zoo(ROOT)
@@ -40,6 +40,8 @@ def coco(coco_samples, tmp_path_factory):
 def real_evaluator(path, samples):
     """The evaluator of a config and its data set, on the samples."""
     cfg = load_config(ROOT / path, dict(data_root=str(samples)))
+    check_data(cfg, 'val')
+    check_classes(cfg, 'val')
     init_default_scope(cfg.default_scope)
     importlib.import_module(f'{cfg.default_scope}.evaluation')
     importlib.import_module(f'{cfg.default_scope}.datasets')

@@ -19,12 +19,4 @@ model = dict(
             type='Pretrained',
             checkpoint='https://github.com/microsoft/FocalNet/releases/download/v1.0.0/focalnet_large_lrf_384_fl4.pth')))
 
-embed_multi = dict(lr_mult=1.0, decay_mult=0.0)
-optim_wrapper = dict(
-    paramwise_cfg=dict(
-        custom_keys=dict(
-            _delete_=True,
-            query_embed=embed_multi,
-            query_feat=embed_multi,
-            level_embed=embed_multi,
-            **_base_.backbone_keys)))
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=_base_.mask2former_keys))

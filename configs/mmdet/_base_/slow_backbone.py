@@ -6,3 +6,8 @@ backbone_keys.update({
     for key in ['backbone.patch_embed.norm', 'backbone.norm', 'downsample.norm', 'modulation.ln'] + [
         f'blocks.{block}.{part}' for block in range(18) for part in ('norm', 'gamma')]
 })
+# Mask2Former decays none of its embeddings.
+mask2former_keys = dict(
+    _delete_=True,
+    **backbone_keys,
+    **{name: dict(lr_mult=1.0, decay_mult=0.0) for name in ('query_embed', 'query_feat', 'level_embed')})
