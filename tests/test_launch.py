@@ -1,12 +1,16 @@
 """What the tools check before they build anything."""
 
+import json
+
 import pytest
 import torch
 from mmengine.config import Config
 
 from focalnet_mm.launch import (
+    ClassMismatchError,
     add_tta,
     check_checkpoint,
+    check_classes,
     check_data,
     draw_predictions,
     fit_to_machine,
@@ -100,6 +104,39 @@ class TestCheckData:
         check_data(cfg, 'train', 'val', 'test')
 
 
+class TestCheckClasses:
+
+    @staticmethod
+    def config():
+        return Config(dict(default_scope='mmdet', val_dataloader=dict(dataset=dict(
+            type='CocoDataset', ann_file='val.json', metainfo=dict(classes=('cat', 'dog'))))))
+
+    @staticmethod
+    def annotate(folder, *names):
+        (folder / 'val.json').write_text(json.dumps(dict(categories=[dict(id=i, name=n) for i, n in enumerate(names)])))
+
+    @pytest.mark.parametrize('names', [('cat', 'dog'), ('bird', 'dog', 'cat')])
+    def test_all_annotated(self, monkeypatch, tmp_path, names):
+        monkeypatch.chdir(tmp_path)
+        self.annotate(tmp_path, *names)
+        check_classes(self.config(), 'train', 'val')
+
+    def test_one_not_annotated(self, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        self.annotate(tmp_path, 'cat', 'Dog')
+        with pytest.raises(ClassMismatchError, match=r'^val.json holds 1 of the 2 classes that the data set has: name '
+                           r'those of your annotations in val_dataloader.dataset.metainfo.classes.$'):
+            check_classes(self.config(), 'val')
+
+    def test_the_library_s_own_classes(self, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        self.annotate(tmp_path, 'person')
+        cfg = self.config()
+        del cfg.val_dataloader.dataset['metainfo']
+        with pytest.raises(ClassMismatchError, match=r'^val\.json holds 1 of the 80 classes'):
+            check_classes(cfg, 'val')
+
+
 class TestFitToMachine:
 
     def config(self, launcher):
@@ -112,6 +149,16 @@ class TestFitToMachine:
         cfg = self.config('none')
         fit_to_machine(cfg)
         assert cfg.optim_wrapper == dict(type='OptimWrapper', optimizer=dict(type='AdamW'))
+
+    def test_sync_bn_without_a_gpu(self, monkeypatch):
+        monkeypatch.setattr('focalnet_mm.launch.get_device', lambda: 'cpu')
+        cfg = Config(dict(launcher='none', model=dict(
+            norm_cfg=dict(type='SyncBN', requires_grad=True),
+            heads=[dict(norm_cfg=dict(type='SyncBN')), dict(norm_cfg=dict(type='GN', num_groups=2))])))
+        fit_to_machine(cfg)
+        assert cfg.model == dict(
+            norm_cfg=dict(type='BN', requires_grad=True),
+            heads=[dict(norm_cfg=dict(type='BN')), dict(norm_cfg=dict(type='GN', num_groups=2))])
 
     @pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
     def test_launchers_that_need_a_gpu(self, monkeypatch, launcher):
