@@ -346,12 +346,11 @@ class TestMisfits:
                                'layers.0.blocks.0.attn.qkv.weight': torch.zeros(288, 96)}, random_net(),
                     'it holds no FocalNet in the official layout, but a network with self-attention')
 
-    def test_other_layouts(self, tmp_path):
-        import timm
-        state = timm.create_model('focalnet_tiny_lrf', pretrained=False).state_dict()
-        self.refuse(tmp_path, state, random_net(), "one in timm's layout, which is not read yet")
-        self.refuse(tmp_path, {'focalnet.encoder.stages.0.layers.0.modulation.projection_in.weight': torch.zeros(1)},
-                    random_net(), "one in transformers' layout, which is not read yet")
+    def test_other_layouts_under_a_prefix(self, tmp_path):
+        for whose, names in (("timm's", ('stem.proj.weight', 'layers.0.blocks.0.modulation.f.weight')),
+                             ("transformers'", ('encoder.stages.0.layers.0.modulation.projection_in.weight',))):
+            self.refuse(tmp_path, {f'detector.body.{name}': torch.zeros(1) for name in names}, random_net(),
+                        f'one in {whose} layout under a prefix, which is not read')
 
     def test_something_else(self, tmp_path):
         self.refuse(tmp_path, {'conv1.weight': torch.zeros(1)}, random_net(), 'its first tensors are conv1.weight')

@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from .files import read_checkpoint
-from .layouts import guess_arch, measure, select_backbone
+from .layouts import convert, detect_layout, guess_arch, measure, select_backbone
 
 __all__ = ['LoadReport', 'fit_tensor', 'load_into']
 
@@ -25,6 +25,7 @@ class LoadReport:
 
     Attributes:
         source: Path or URL of the checkpoint.
+        layout: ``official``, ``timm`` or ``transformers``; all names here are the official ones.
         prefix: Prefix of the backbone's tensors in the checkpoint.
         landed: Names of the backbone's tensors that were copied as they are.
         fitted: Name → how it was fitted, for those whose shape had to change.
@@ -33,6 +34,7 @@ class LoadReport:
     """
 
     source: str
+    layout: str
     prefix: str
     landed: tuple[str, ...]
     fitted: Mapping[str, str]
@@ -41,7 +43,8 @@ class LoadReport:
 
     def __str__(self) -> str:
         fitted = '; '.join(f'{count} {how}' for how, count in Counter(self.fitted.values()).items())
-        return (f'FocalNet from {self.source}: {len(self.landed)} tensors landed as they are, '
+        layout = '' if self.layout == 'official' else f' in the layout of {self.layout}'
+        return (f'FocalNet from {self.source}{layout}: {len(self.landed)} tensors landed as they are, '
                 f'{len(self.fitted)} fitted{f" ({fitted})" if fitted else ""}, '
                 f'{len(self.new)} new{_list(self.new)}, {len(self.unused)} of the file unused{_list(self.unused)}.')
 
@@ -82,7 +85,8 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
     """Load a checkpoint into a FocalNet: every tensor lands, is fitted, or is reported.
 
     Reads classification, detection and segmentation files in the official layout, among them those that mmdet 3 and
-    mmseg 1 save; see :func:`~focalnet_mm.weights.read_checkpoint` for the file formats and
+    mmseg 1 save, and classification files in those of timm and transformers; see
+    :func:`~focalnet_mm.weights.read_checkpoint` for the file formats and
     :func:`~focalnet_mm.weights.fit_tensor` for what is fitted. Output norms and added focal levels may be missing in
     the checkpoint. Logs one line.
 
@@ -101,6 +105,9 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
     """
     source = os.fspath(source)
     state_dict = read_checkpoint(source)
+    layout = detect_layout(state_dict) or 'official'
+    if layout != 'official':
+        state_dict = convert(state_dict, 'official')
     try:
         tensors, prefix = select_backbone(state_dict, prefix)
     except ValueError as error:
@@ -130,8 +137,8 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
 
     backbone.load_state_dict(ready, strict=False)
     report = LoadReport(
-        source=source, prefix=prefix, landed=tuple(name for name in ready if name not in fitted), fitted=fitted,
-        new=tuple(new), unused=tuple(name for name in state_dict if name.removeprefix(prefix) not in ready
+        source=source, layout=layout, prefix=prefix,
+        landed=tuple(name for name in ready if name not in fitted), fitted=fitted, new=tuple(new), unused=tuple(name for name in state_dict if name.removeprefix(prefix) not in ready
                                      or not name.startswith(prefix)))
     print_log(str(report), logger='current')
     return report
