@@ -137,9 +137,14 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
 
     backbone.load_state_dict(ready, strict=False)
     report = LoadReport(
-        source=source, layout=layout, prefix=prefix,
-        landed=tuple(name for name in ready if name not in fitted), fitted=fitted, new=tuple(new), unused=tuple(name for name in state_dict if name.removeprefix(prefix) not in ready
-                                     or not name.startswith(prefix)))
+        source=source,
+        layout=layout,
+        prefix=prefix,
+        landed=tuple(name for name in ready if name not in fitted),
+        fitted=fitted,
+        new=tuple(new),
+        unused=tuple(name for name in state_dict
+                     if name.removeprefix(prefix) not in ready or not name.startswith(prefix)))
     print_log(str(report), logger='current')
     return report
 
