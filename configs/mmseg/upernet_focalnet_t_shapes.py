@@ -30,14 +30,14 @@ train_dataloader = dict(batch_size=4, num_workers=1, dataset=dict(**dataset, pip
 val_dataloader = dict(batch_size=8, num_workers=1, dataset=dict(**dataset, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-norm_cfg = dict(type='BN')
+norm_cfg = dict(type='GN', num_groups=16)
 model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=_base_.thin_backbone,
     decode_head=dict(in_channels=_base_.thin_channels, channels=64, num_classes=9, norm_cfg=norm_cfg),
     auxiliary_head=dict(in_channels=192, channels=64, num_classes=9, norm_cfg=norm_cfg))
 
-max_iters = 800
+max_iters = 2000
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
