@@ -1,7 +1,7 @@
 _base_ = './_base_/dino_focalnet_5scale.py'
 
-# The classification weights of huge-fl4 are public in timm's layout only, those pretrained on Objects365 not at all:
-# without init_cfg, a Pretrained one of your own, this trains from scratch.
+# The classification weights of huge-fl4 are public as timm/focalnet_huge_fl4.ms_in22k, those pretrained on Objects365
+# not at all. Without init_cfg=dict(type='Pretrained', checkpoint=…) for the downloaded file this trains from scratch.
 model = dict(
     backbone=dict(
         arch='huge-fl4',
