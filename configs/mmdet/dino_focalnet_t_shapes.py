@@ -20,7 +20,7 @@ model = dict(
     dn_cfg=dict(group_cfg=dict(num_dn_queries=40)),
     test_cfg=dict(max_per_img=60))
 
-max_epochs = 7
+max_epochs = 10
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
