@@ -1,5 +1,5 @@
-# DINO with 4 scales on a FocalNet, 12 epochs, as detrex trains it: other positional encoding, less label noise than
-# mmdet's DINO.
+# DINO with 4 scales on a FocalNet, 12 epochs, as detrex trains it: biases in the neck, another positional encoding and
+# less label noise than mmdet's DINO.
 _base_ = ['mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py', './slow_backbone.py']
 
 custom_imports = dict(imports=['focalnet_mm'], allow_failed_imports=False)
@@ -12,7 +12,7 @@ model = dict(
         arch='large-fl3',
         out_indices=(1, 2, 3),
         drop_path_rate=0.2),
-    neck=dict(in_channels=[384, 768, 1536]),
+    neck=dict(in_channels=[384, 768, 1536], bias=True),
     positional_encoding=dict(offset=-0.5, temperature=10000),
     dn_cfg=dict(label_noise_scale=0.2))
 
