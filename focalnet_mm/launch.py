@@ -22,10 +22,10 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch import nn
 
-from .weights import read_checkpoint
+from .weights import SCHEME, local_file, read_model
 
 __all__ = ['CheckClasses', 'ClassMismatchError', 'add_tta', 'check_checkpoint', 'check_classes', 'check_data',
-           'draw_predictions', 'fit_to_machine', 'keep_predictions', 'load_config', 'parse_args']
+           'draw_predictions', 'fit_to_machine', 'keep_predictions', 'load_config', 'parse_args', 'read_any_layout']
 
 _AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')
 # The last parts of the keys that name folders of label maps.
@@ -216,18 +216,38 @@ def fit_to_machine(cfg: Config) -> None:
     print_log('No GPU: the processes talk through gloo, since NCCL needs one.', logger='current')
 
 
+def read_any_layout(source: str) -> str:
+    """Let mmengine read a checkpoint with :func:`~focalnet_mm.weights.read_model`.
+
+    Args:
+        source: Path, URL or name of a checkpoint of any layout; downloaded here.
+
+    Returns:
+        The source for ``load_from``. What mmengine's storage backends read stays as it is.
+
+    Raises:
+        FileNotFoundError: There is no such file, repository or revision.
+        ConnectionError: The download failed.
+        ModuleNotFoundError: A name on the Hugging Face Hub, and ``huggingface_hub`` is not installed.
+    """
+    if '://' in source and not source.startswith(('http://', 'https://', 'hf://')):
+        return source
+    local_file(source)
+    return SCHEME + source
+
+
 def check_checkpoint(model: nn.Module, source: str) -> None:
     """Check that a checkpoint holds every tensor of a model, since mmengine only warns where it does not.
 
     Args:
         model: The whole model, wrapped for distributed testing or test-time augmentation or not.
-        source: Path of a checkpoint.
+        source: As :func:`~focalnet_mm.weights.read_model` takes it.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read, or a tensor of the model is missing in it or has another shape.
     """
-    tensors = read_checkpoint(source)
+    tensors = read_model(source)['state_dict']
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     own = model.state_dict()

@@ -1,8 +1,10 @@
+import logging
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 ROOT = Path(__file__).parents[1]
 # Real samples of COCO and ADE20K; the project never needs them.
@@ -35,3 +37,15 @@ def _default_scope():
     DefaultScope.get_instance('test', scope_name='mmengine')
     yield
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture
+def log():
+    """What mmengine's logger says."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)

@@ -16,7 +16,9 @@ from focalnet_mm.launch import (
     fit_to_machine,
     keep_predictions,
     load_config,
+    read_any_layout,
 )
+from tests.test_layouts import classifier, mmpretrain_classifier
 
 CONFIG = '''
 data_root = 'data/coco/'
@@ -211,6 +213,28 @@ class TestCheckCheckpoint:
         torch.save({'backbone.0.weight': torch.zeros(1)}, tmp_path / 'x.pth')
         with pytest.raises(ValueError, match=r"it lacks 7 of the model's 7 tensors, the first is 0\.weight"):
             check_checkpoint(self.model(), str(tmp_path / 'x.pth'))
+
+
+class TestReadAnyLayout:
+
+    def test_official_classifier(self, tmp_path):
+        """mmengine's loader gets mmpretrain's names, head included."""
+        from mmengine.runner.checkpoint import CheckpointLoader
+        _, state = classifier('tiny-srf')
+        torch.save({'model': state}, tmp_path / 'x.pth')
+        source = read_any_layout(str(tmp_path / 'x.pth'))
+        loaded = CheckpointLoader.load_checkpoint(source, map_location='cpu')
+        model = mmpretrain_classifier('tiny-srf', embed_dims=8)
+        model.load_state_dict(loaded['state_dict'], strict=True)
+        assert torch.equal(model.head.fc.weight, state['head.weight'])
+        check_checkpoint(model, str(tmp_path / 'x.pth'))
+
+    def test_what_mmengine_reads_stays(self):
+        assert read_any_layout('s3://bucket/x.pth') == 's3://bucket/x.pth'
+
+    def test_missing(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r'x.pth does not exist'):
+            read_any_layout(str(tmp_path / 'x.pth'))
 
 
 class TestFlags:

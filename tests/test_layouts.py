@@ -1,9 +1,13 @@
 """Names of other worlds: with the same random weights, their models compute what ours do, and the way back is exact."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.runner import load_checkpoint
+from safetensors.torch import save_file
 from torch import nn
 
 from focalnet_mm import ARCHS, FocalNet
@@ -15,7 +19,7 @@ TIMM = {
     'small-lrf': 'focalnet_small_lrf', 'base-srf': 'focalnet_base_srf', 'base-lrf': 'focalnet_base_lrf',
     'large-fl3': 'focalnet_large_fl3', 'large-fl4': 'focalnet_large_fl4', 'xlarge-fl3': 'focalnet_xlarge_fl3',
     'xlarge-fl4': 'focalnet_xlarge_fl4', 'huge-fl3': 'focalnet_huge_fl3', 'huge-fl4': 'focalnet_huge_fl4'}
-PUBLIC = ('tiny-srf', 'tiny-lrf', 'base-lrf', 'large-fl3', 'large-fl4', 'huge-fl4')
+CONFIGS = Path(__file__).parents[1] / 'configs'
 
 
 def classifier(arch, classes=5):
@@ -63,9 +67,9 @@ def logits(net, state, x):
     return nn.functional.linear(pooled, state['head.weight'], state['head.bias'])
 
 
-@pytest.mark.parametrize('arch', PUBLIC)
+@pytest.mark.parametrize('arch', TIMM)
 @pytest.mark.parametrize('layout', ['timm', 'transformers'])
-def test_logits_and_way_back(layout, arch):
+def test_ours_go_out(layout, arch):
     net, state = classifier(arch)
     assert detect_layout(state) == 'official'
     if layout == 'timm':
@@ -79,10 +83,7 @@ def test_logits_and_way_back(layout, arch):
     converted = convert(state, layout, arch=arch)
     theirs.load_state_dict(converted, strict=True)
     assert detect_layout(converted) == layout
-
-    back = convert(converted, 'official')
-    assert back.keys() == state.keys()
-    assert all(torch.equal(back[name], state[name]) and back[name].shape == state[name].shape for name in state)
+    same(convert(converted, 'official'), state)
 
     net, theirs = net.double(), theirs.double()
     x = torch.randn(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -93,6 +94,129 @@ def test_logits_and_way_back(layout, arch):
     assert torch.isfinite(reference).all()
     assert reference.std() > 0
     torch.testing.assert_close(ours, reference, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize('arch', TIMM)
+@pytest.mark.parametrize('layout', ['timm', 'transformers'])
+def test_theirs_come_in(tmp_path, layout, arch):
+    """Their file in mmpretrain's classifier and in a backbone: logits and features of all stages."""
+    theirs = timm_model(arch) if layout == 'timm' else transformers_classifier(arch)
+    torch.manual_seed(0)
+    for name, parameter in theirs.named_parameters():
+        nn.init.normal_(parameter, mean=float('norm' in name and name.endswith('weight')), std=0.1)
+    save_file(theirs.state_dict(), tmp_path / 'x.safetensors')
+    # timm's model leaves the normalisation of large-fl4 out.
+    settings = dict(embed_dims=8, normalize_modulator=False) if layout == 'timm' else dict(embed_dims=8)
+    net = FocalNet(arch, **settings).eval()
+    load_into(net, tmp_path / 'x.safetensors')
+    model = mmpretrain_classifier(arch, **settings)
+    load_checkpoint(model, f'focalnet://{tmp_path}/x.safetensors', strict=True)
+
+    for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-9)):
+        net, model, theirs = net.to(dtype), model.to(dtype), theirs.to(dtype)
+        x = torch.randn(2, 3, 64, 96, dtype=dtype, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            expected, features = outputs(theirs, x)
+            assert expected.std() > 0
+            torch.testing.assert_close(model(x), expected, rtol=tolerance, atol=tolerance * expected.abs().max())
+            for ours, reference in zip(timm_features(net, x), features, strict=True):
+                torch.testing.assert_close(ours, reference, rtol=tolerance, atol=tolerance * reference.abs().max())
+
+
+def outputs(theirs, x):
+    """Logits, and the features of all stages before the downsampling that follows, of timm's or transformers' model."""
+    if not hasattr(theirs, 'focalnet'):
+        return theirs(x), theirs.forward_intermediates(x, intermediates_only=True)
+    features, height, width = [], x.shape[2] // 4, x.shape[3] // 4
+    hooks = [stage.layers[-1].register_forward_hook(lambda _, __, out: features.append(out))
+             for stage in theirs.focalnet.encoder.stages]
+    logits = theirs(x).logits
+    for hook in hooks:
+        hook.remove()
+    return logits, [feature.transpose(1, 2).unflatten(2, (height >> i, width >> i))
+                    for i, feature in enumerate(features)]
+
+
+def mmpretrain_classifier(arch, classes=5, **settings):
+    from mmpretrain.registry import MODELS
+    from mmpretrain.utils import register_all_modules
+    register_all_modules()
+    cfg = Config.fromfile(CONFIGS / 'mmpretrain' / 'focalnet_t_in1k.py').model
+    last = len(ARCHS[arch]['depths']) - 1
+    cfg.backbone.update(arch=arch, out_indices=(last,), **settings)
+    cfg.head.update(num_classes=classes, in_channels=settings['embed_dims'] << last)
+    return MODELS.build(cfg).eval()
+
+
+def same(found, expected):
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize('arch', [*TIMM, 'base-iso', 'tiny-deep'])
+def test_classifier_of_mmpretrain(arch):
+    """Every tensor of a classifier has its place there, and the way back is exact."""
+    _, state = classifier(arch)
+    converted = convert(state, 'mm')
+    assert detect_layout(converted) == 'mm'
+    mmpretrain_classifier(arch, embed_dims=8).load_state_dict(converted, strict=True)
+    same(convert(converted, 'official'), state)
+    same(convert(convert(converted, 'transformers'), 'mm'), converted)
+
+
+@pytest.mark.parametrize('prefix', ['module.', 'model.', 'visual.', 'module.backbone.', 'backbone.0.', 'a.b.'])
+@pytest.mark.parametrize('layout', ['official', 'timm', 'transformers'])
+def test_prefixes(tmp_path, layout, prefix):
+    net, state = classifier('tiny-srf')
+    inside = convert(state, layout, arch='tiny-srf')
+    wrapped = {f'{prefix}{name}': tensor for name, tensor in inside.items()}
+    torch.save({'model': {**wrapped, 'epoch': torch.ones(1)}}, tmp_path / 'x.pth')
+    report = load_into(net, tmp_path / 'x.pth')
+    assert report.prefix == prefix
+    assert 'epoch' in report.unused
+    own = net.state_dict()
+    assert all(torch.equal(own[name], state[name]) for name in report.landed)
+    assert len(report.landed) == len(state) - 4
+    same(convert(wrapped, 'official'), state)
+
+
+def test_averaged_weights(tmp_path):
+    net, state = classifier('tiny-srf')
+    averaged = {name: tensor + 1 for name, tensor in state.items()}
+    stem = 'patch_embed.proj.weight'
+    # timm's trainer writes both, and timm opens the averaged ones; mmengine writes the averaged ones as state_dict.
+    for content, expected in (
+            ({'state_dict': state, 'state_dict_ema': averaged}, averaged),
+            ({'model': state, 'model_ema': averaged}, averaged),
+            ({'state_dict': averaged, 'ema_state_dict': state}, averaged),
+            ({f'{prefix}.{name}': tensor for prefix, tensors in (('model', state), ('model_ema', averaged))
+              for name, tensor in tensors.items()}, state)):
+        torch.save(content, tmp_path / 'x.pth')
+        load_into(net, tmp_path / 'x.pth')
+        assert torch.equal(net.state_dict()[stem], expected[stem])
+    load_into(net, tmp_path / 'x.pth', prefix='model_ema.')
+    assert torch.equal(net.state_dict()[stem], averaged[stem])
+
+
+def test_detector_goes_out():
+    """Its backbone does, with the norm behind the last stage; the rest is named, and refused unless left out."""
+    net = FocalNet('tiny-srf', embed_dims=8)
+    detector = {**{f'backbone.{name}': tensor for name, tensor in net.state_dict().items()},
+                'neck.convs.0.weight': torch.zeros(2)}
+    with pytest.raises(ValueError, match=r'The layout timm has no place for 1 tensors of the heads \(neck.convs.0.'
+                       r'weight\): convert the backbone alone, with backbone_only'):
+        convert(detector, 'timm', arch='tiny-srf')
+    with pytest.raises(ValueError, match=r'transformers has one norm, behind the last stage, and no place for norm0'):
+        convert(net.state_dict(), 'transformers')
+    same(convert(detector, 'mm'), detector)
+    same(convert(detector, 'official', backbone_only=True), net.state_dict())
+    converted = convert(detector, 'timm', arch='tiny-srf', backbone_only=True)
+    theirs = timm_model('tiny-srf')
+    theirs.reset_classifier(0)
+    theirs.load_state_dict(converted, strict=True)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(x), net.eval()(x)[3].mean((2, 3)), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('layout', ['timm', 'transformers'])
@@ -112,19 +236,6 @@ def test_pretrained(tmp_path, layout):
     assert all(re.search(r'focal_layers\.\d\.0\.weight$', name) for name in report.fitted)
 
 
-def test_features_of_timm(tmp_path):
-    theirs = timm_model('large-fl3')
-    for parameter in theirs.parameters():
-        nn.init.normal_(parameter, std=0.1)
-    torch.save(theirs.state_dict(), tmp_path / 'x.pth')
-    net = FocalNet('large-fl3', embed_dims=8).eval()
-    load_into(net, tmp_path / 'x.pth')
-    x = torch.randn(1, 3, 64, 96)
-    with torch.no_grad():
-        for ours, reference in zip(timm_features(net, x), theirs.forward_intermediates(x, intermediates_only=True)):
-            torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-4)
-
-
 def test_transformers_base_model():
     _, state = classifier('tiny-srf')
     bare = {name.removeprefix('focalnet.'): tensor for name, tensor in convert(state, 'transformers').items()
@@ -135,10 +246,24 @@ def test_transformers_base_model():
 
 def test_refused():
     _, state = classifier('tiny-srf')
-    with pytest.raises(ValueError, match=r"^Unknown layout 'keras': choose from official, timm, transformers\.$"):
+    with pytest.raises(ValueError, match=r"^Unknown layout 'keras': choose from official, timm, transformers, mm, det"):
         convert(state, 'keras')
-    with pytest.raises(ValueError, match=r'These tensors are no FocalNet in the layout official or timm or '
-                       r'transformers; its first tensors are conv\.weight\.$'):
+    with pytest.raises(ValueError, match=r'^These tensors cannot be converted: it holds no FocalNet in the layout '
+                       r'official, timm, transformers, mm or detrex; its first tensors are conv\.weight\.$'):
         convert({'conv.weight': torch.zeros(1)}, 'timm')
     with pytest.raises(ValueError, match='of no published variant, so that nothing tells whether their norms come'):
         convert(state, 'timm')
+    with pytest.raises(ValueError, match=r"timm's FocalNet has patches of 4×4 pixels, tiny-iso has 16×16"):
+        convert(state, 'timm', arch='tiny-iso')
+
+
+def test_warns_of_what_timm_leaves_out(log):
+    with torch.device('meta'):
+        state = FocalNet('large-fl4', out_indices=(3,)).state_dict()
+    state = {name.replace('norm3.', 'norm.') if name.startswith('norm3.') else name: tensor
+             for name, tensor in state.items()}
+    # What timm's converter made of the authors' file.
+    theirs = {name.replace('patch_embed.', 'stem.'): tensor for name, tensor in state.items()}
+    assert detect_layout(theirs) == 'timm'
+    convert(theirs, 'official')
+    assert any("timm's model of them leaves the normalisation out" in line for line in log)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from focalnet_mm import zoo
+from focalnet_mm.weights import convert
 from tests.conftest import ROOT
 from tests.test_tools import tool
 
@@ -83,7 +85,7 @@ def imagenet(tmp_path):
 class TestEvaluateZoo:
     NAME = 'focalnet_t_iso_in1k'
 
-    def checkpoint(self, folder):
+    def checkpoint(self, folder, layout='mm'):
         """A model that always answers class 2."""
         folder.mkdir()
         from mmengine.config import Config
@@ -93,11 +95,15 @@ class TestEvaluateZoo:
         model = MODELS.build(Config.fromfile(ROOT / 'configs' / 'mmpretrain' / f'{self.NAME}.py').model)
         torch.nn.init.zeros_(model.head.fc.weight)
         model.head.fc.bias.data.zero_()[2] = 1
-        torch.save(dict(state_dict=model.state_dict()), folder / f'{self.NAME}.pth')
+        state = model.state_dict()
+        if layout == 'mm':
+            torch.save(dict(state_dict=state), folder / f'{self.NAME}.pth')
+        else:
+            save_file(convert(state, layout), folder / f'{self.NAME}.safetensors')
 
     def test_rows(self, imagenet, tmp_path):
         folder, out = tmp_path / 'checkpoints', tmp_path / 'out'
-        self.checkpoint(folder)
+        self.checkpoint(folder, 'transformers')
         torch.save(dict(state_dict={}), folder / 'focalnet_s_iso_in1k.pth')
         arguments = [folder, '--imagenet', imagenet, '--out', out, '--names', '*_iso_in1k', 'focalnet_t_srf_in1k',
                      'dino_focalnet_l_fl3_4scale_12e', '--cfg-options', 'test_dataloader.num_workers=0',

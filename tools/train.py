@@ -40,8 +40,10 @@ def main() -> None:
         if args.resume:
             cfg.resume = True
             cfg.load_from = None if args.resume == 'auto' else str(local_file(args.resume))
+        elif cfg.get('load_from') and not cfg.get('resume'):
+            cfg.load_from = launch.read_any_layout(cfg.load_from)
         launch.fit_to_machine(cfg)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         raise SystemExit(f'train.py: {error}') from None
 
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -1,8 +1,9 @@
-"""Reading checkpoints that others wrote."""
+"""Reading checkpoints that others wrote, and writing checkpoints for others."""
 
 from .files import local_file, read_checkpoint
 from .fit import LoadReport, fit_tensor, load_into
 from .layouts import LAYOUTS, convert, detect_layout, guess_arch, select_backbone
+from .whole import SCHEME, read_model
 
-__all__ = ['LAYOUTS', 'LoadReport', 'convert', 'detect_layout', 'fit_tensor', 'guess_arch', 'load_into', 'local_file',
-           'read_checkpoint', 'select_backbone']
+__all__ = ['LAYOUTS', 'SCHEME', 'LoadReport', 'convert', 'detect_layout', 'fit_tensor', 'guess_arch', 'load_into',
+           'local_file', 'read_checkpoint', 'read_model', 'select_backbone']

@@ -1,4 +1,4 @@
-"""A path or URL → a flat state dict on the CPU, read without running code from the file.
+"""A path, URL or name on a hub → a flat state dict on the CPU, read without running code from the file.
 
 Importing this module also lets ``torch.load(weights_only=True)``, the default since torch 2.6, read the checkpoints
 that mmengine's runner saves: next to tensors they hold the history of the logged values.
@@ -6,22 +6,27 @@ that mmengine's runner saves: next to tensors they hold the history of the logge
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.error import URLError
-from urllib.parse import urlparse
+from urllib.parse import urljoin
 
 import numpy as np
 import torch
-from mmengine import dist
+from mmengine import fileio
 from mmengine.logging import HistoryBuffer, print_log
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import Tensor
 
-__all__ = ['local_file', 'read_checkpoint']
+from .download import download, download_from_hub, parse_hub_name
+
+__all__ = ['META_KEY', 'local_file', 'read_checkpoint', 'read_rest']
 
 
 def _statistic(owner: type, name: str) -> Callable:
@@ -44,90 +49,247 @@ torch.serialization.add_safe_globals([
       for function in _RECONSTRUCTORS for module in ('core', '_core')),
 ])
 
-# The keys under which training code keeps the weights, in order of precedence.
-_WRAPPERS = ('state_dict', 'model')
+# The keys under which training code keeps the weights, in order of precedence. timm evaluates with the averaged
+# weights where there are any; mmengine's state_dict holds the averaged ones itself.
+_WRAPPERS = ('state_dict_ema', 'model_ema', 'state_dict', 'model')
+#: Under which key the metadata of a safetensors file hold, as JSON, what mmengine notes beside the weights.
+META_KEY = 'mmengine_meta'
+# What save_pretrained and the hub call the weights of a model, in order of precedence.
+_INDEX = '.index.json'
+_STANDARD_NAMES = ('model.safetensors', f'model.safetensors{_INDEX}', 'pytorch_model.bin', f'pytorch_model.bin{_INDEX}')
+# A tensor may be a view that repeats what its file holds, but none of a model's tensors is as large as this.
+_LARGEST_VIEW = 1 << 30
+
+_NAMED_MODELS = {
+    'torchvision://': mmengine_checkpoint.get_torchvision_models,
+    'modelzoo://': mmengine_checkpoint.get_torchvision_models,
+    'open-mmlab://': mmengine_checkpoint.get_external_models,
+    'openmmlab://': mmengine_checkpoint.get_external_models,
+    'mmcls://': mmengine_checkpoint.get_mmcls_models,
+}
 
 
 def local_file(source: str | os.PathLike) -> Path:
-    """A local file for a path or URL; a URL is downloaded once into torch hub's folder of checkpoints.
+    """The file behind a path, URL or name; downloaded once, into torch hub's folder of checkpoints.
 
     Args:
-        source: Path, or URL that begins with ``http://`` or ``https://``.
+        source: As :func:`read_checkpoint` takes it. Of a model in several files it is the index.
 
     Returns:
         Path of the file.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: There is no such file, repository or revision.
         ConnectionError: The download failed.
+        ModuleNotFoundError: A name on the Hugging Face Hub, and ``huggingface_hub`` is not installed.
+        ValueError: A malformed name, or the cache holds another file of this name.
     """
-    source = os.fspath(source)
-    if not source.startswith(('http://', 'https://')):
-        path = Path(source).expanduser()
-        if not path.is_file():
-            kind = 'is a folder' if path.is_dir() else 'does not exist'
-            raise FileNotFoundError(f'The checkpoint {path} {kind}: give the path or URL of a checkpoint file.')
-        return path
-
-    folder = Path(torch.hub.get_dir()) / 'checkpoints'
-    path = folder / Path(urlparse(source).path).name
-    # One process a node downloads; the file appears under its name only when it is whole.
-    if not path.exists() and int(os.environ.get('LOCAL_RANK', 0)) == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        print_log(f'Downloading {source} to {path}', logger='current')
-        try:
-            torch.hub.download_url_to_file(source, str(path), progress=True)
-        except (URLError, OSError) as error:
-            raise ConnectionError(f'{source} could not be downloaded ({error}): check the URL and the connection, '
-                                  f'or put the file at {path} yourself.') from error
-    dist.barrier()
-    return path
+    return _locate(os.fspath(source))[0]
 
 
 def read_checkpoint(source: str | os.PathLike) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name.
 
-    Reads what ``torch.save`` wrote, with ``weights_only=True``, and ``.safetensors``. The wrappers ``state_dict`` (as
-    mmdet and mmseg write) and ``model`` (as the authors' classification code writes) are taken off.
+    Reads what ``torch.save`` wrote, with ``weights_only=True``, and safetensors, each in one file or in several with an
+    index. The wrappers ``state_dict`` (as mmdet and mmseg write) and ``model`` (as the authors' classification code
+    writes) are taken off; of averaged weights (``state_dict_ema``, ``model_ema``, as timm writes) and others in one
+    file the averaged ones are taken, as timm does, and the log says so. Files are mapped into memory where their format
+    allows it, so that their tensors are read when they are used.
 
     Args:
-        source: Path or URL.
+        source: One of
+
+            - the path of a file, of the index of several files, or of a folder that ``save_pretrained`` wrote;
+            - a URL of a file or index, ``http://`` or ``https://``, see :mod:`focalnet_mm.weights.download`;
+            - ``hf://owner/name[@revision][/file]`` on the Hugging Face Hub, with the extra ``hub`` installed. Without a
+              file it is ``model.safetensors``, its index, ``pytorch_model.bin`` or its index, the first that is there;
+            - a name or path that mmengine knows: ``torchvision://``, ``open-mmlab://``, ``mmcls://``, ``s3://`` and
+              those of its other storage backends.
 
     Returns:
         Tensors on the CPU.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: There is no such file, repository or revision.
         ConnectionError: The download failed.
+        ModuleNotFoundError: A name on the Hugging Face Hub, and ``huggingface_hub`` is not installed.
         ValueError: The file is damaged, holds objects that could run code, or holds no tensors.
     """
-    path = local_file(source)
-    checkpoint: Any
-    if path.suffix == '.safetensors':
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-        try:
-            checkpoint = load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f'The checkpoint {path} is not a whole safetensors file ({error}): get it again.') \
-                from error
-    else:
-        try:
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
-            raise ValueError(_why_unreadable(path, error)) from error
+    source = os.fspath(source)
+    if _is_remote_path(source):
+        with fileio.get_local_path(source) as path:
+            # The copy is gone afterwards.
+            return {name: tensor.clone() for name, tensor in _read_file(Path(path)).items()}
+    path, sibling = _locate(source)
+    return _read_shards(path, sibling) if path.name.endswith(_INDEX) else _read_file(path)
 
-    for wrapper in _WRAPPERS:
-        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(wrapper), Mapping):
-            checkpoint = checkpoint[wrapper]
+
+def read_rest(source: str | os.PathLike) -> tuple[dict[str, Any], list[str]]:
+    """What a checkpoint holds besides the weights.
+
+    Args:
+        source: As :func:`read_checkpoint` takes it.
+
+    Returns:
+        What mmengine notes about the model, such as its classes, and the names of the other parts, such as
+        ``optimizer``.
+
+    Raises:
+        FileNotFoundError: There is no such file, repository or revision.
+        ConnectionError: The download failed.
+        ValueError: The file is damaged or holds objects that could run code.
+    """
+    source = os.fspath(source)
+    if _is_remote_path(source):
+        return {}, []
+    path, _ = _locate(source)
+    if path.name.endswith(_INDEX):
+        return {}, []
+    if _is_safetensors(path):
+        from safetensors import safe_open
+        with safe_open(path, 'pt') as file:
+            return json.loads((file.metadata() or {}).get(META_KEY, '{}')), []
+    checkpoint = _load_pickle(path)
+    if not isinstance(checkpoint, Mapping) or not any(key in checkpoint for key in _WRAPPERS):
+        return {}, []
+    meta = checkpoint.get('meta')
+    return (dict(meta) if isinstance(meta, Mapping) else {},
+            [str(key) for key in checkpoint if key not in (*_WRAPPERS, 'meta')])
+
+
+def _is_remote_path(source: str) -> bool:
+    """Whether a source is left to mmengine's storage backends."""
+    return '://' in source and not source.startswith(('http://', 'https://', 'hf://', *_NAMED_MODELS))
+
+
+def _locate(source: str) -> tuple[Path, Callable[[str], Path]]:
+    """A source's file, and how to get another one beside it."""
+    for prefix, list_models in _NAMED_MODELS.items():
+        if source.startswith(prefix):
+            models = list_models()
+            name = source.removeprefix(prefix)
+            if name not in models:
+                raise FileNotFoundError(f'{source} names no model that mmengine knows: give a path or URL.')
+            source = models[name]
+    if source.startswith(('http://', 'https://')):
+        return download(source), lambda name: download(urljoin(source, name))
+    if source.startswith('hf://'):
+        repo, revision, file = parse_hub_name(source)
+        for name in (file,) if file else _STANDARD_NAMES:
+            path = download_from_hub(repo, revision, name)
+            if path is not None:
+                return path, functools.partial(_hub_sibling, repo, revision, name)
+        raise FileNotFoundError(f'{source}: the repository {repo} holds no {file or " or ".join(_STANDARD_NAMES)}: '
+                                'name another file of it.')
+    path = Path(source).expanduser()
+    if path.is_dir():
+        found = next((path / name for name in _STANDARD_NAMES if (path / name).is_file()), None)
+        if found is None:
+            raise FileNotFoundError(f'{path} is a folder without {" or ".join(_STANDARD_NAMES)}: give the path of a '
+                                    'checkpoint file.')
+        path = found
+    if not path.is_file():
+        raise FileNotFoundError(f'The checkpoint {path} does not exist: give the path or URL of a checkpoint file.')
+    return path, lambda name: path.parent / name
+
+
+def _hub_sibling(repo: str, revision: str | None, index: str, name: str) -> Path:
+    file = (PurePosixPath(index).parent / name).as_posix()
+    path = download_from_hub(repo, revision, file)
+    if path is None:
+        raise FileNotFoundError(f'The repository hf://{repo} holds no {file}, which {index} names: it is not whole.')
+    return path
+
+
+def _read_shards(index: Path, sibling: Callable[[str], Path]) -> dict[str, Tensor]:
+    try:
+        files = json.loads(index.read_text())['weight_map']
+        names = sorted(set(files.values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f'The checkpoint index {index} is damaged: expected JSON with a weight_map from tensors to '
+                         'files; get it again.') from error
+    outside = next((name for name in names if not isinstance(name, str) or name != PurePosixPath(name).name), None)
+    if outside is not None:
+        raise ValueError(f'The checkpoint index {index} names {outside!r}: expected files beside it.')
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        path = sibling(name)
+        if not path.is_file():
+            raise FileNotFoundError(f'The checkpoint {path}, which {index} names, does not exist: get it too.')
+        tensors.update(_read_file(path))
+    missing = [name for name in files if name not in tensors]
+    if missing:
+        raise ValueError(f'The checkpoint {index} is not whole: {files[missing[0]]} lacks {missing[0]}'
+                         f'{f" and {len(missing) - 1} more" if len(missing) > 1 else ""}; get it again.')
+    return tensors
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    checkpoint = _load_safetensors(path) if _is_safetensors(path) else _load_pickle(path)
+    while isinstance(checkpoint, Mapping):
+        taken = next((key for key in _WRAPPERS if isinstance(checkpoint.get(key), Mapping)), None)
+        if taken is None:
+            break
+        others = [key for key in _WRAPPERS if key != taken and isinstance(checkpoint.get(key), Mapping)]
+        if others:
+            print_log(f'{path} holds {taken} beside {", ".join(others)}: took {taken}.', logger='current')
+        checkpoint = checkpoint[taken]
     tensors = {}
     if isinstance(checkpoint, Mapping):
-        tensors = {name: value for name, value in checkpoint.items() if isinstance(value, Tensor)}
+        tensors = {str(name): value for name, value in checkpoint.items() if isinstance(value, Tensor)}
     if not tensors:
         held = ', '.join(map(str, list(checkpoint)[:5])) if isinstance(checkpoint, Mapping) else type(checkpoint)
         raise ValueError(f'The checkpoint {path} holds no tensors by name but {held or "nothing"}: expected a state '
                          f'dict, bare or under {" or ".join(map(repr, _WRAPPERS))}.')
+    most = max(path.stat().st_size, _LARGEST_VIEW)
+    for name, tensor in tensors.items():
+        if tensor.numel() * tensor.element_size() > most:
+            raise ValueError(f'The checkpoint {path} declares {name} with shape {tuple(tensor.shape)}, more than its '
+                             f'{path.stat().st_size} bytes can hold: it is damaged or forged; get it elsewhere.')
     return tensors
+
+
+def _is_safetensors(path: Path) -> bool:
+    with open(path, 'rb') as file:
+        return path.suffix == '.safetensors' or file.read(9)[8:] == b'{'
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f'The checkpoint {path} is not a whole safetensors file ({error}): get it again.') from error
+
+
+def _load_pickle(path: Path) -> Any:
+    try:
+        # What older releases of torch saved is no archive, and cannot be mapped.
+        archive = zipfile.is_zipfile(path)
+        if archive:
+            _check_archive(path)
+        return torch.load(path, map_location='cpu', weights_only=True, mmap=archive or None)
+    except (OSError, _ForgedError):
+        raise
+    # A damaged archive or pickle ends in nearly any error, among them TypeError, AttributeError and MemoryError.
+    except Exception as error:
+        raise ValueError(_why_unreadable(path, error)) from error
+
+
+class _ForgedError(ValueError):
+    """A file that would grow beyond its size."""
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it is: torch.save compresses nothing."""
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    declared = sum(entry.file_size for entry in entries)
+    if declared > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise _ForgedError(f'The checkpoint {path} has {size} bytes and unpacks to {declared}: PyTorch does not '
+                           'compress what it saves, so it is damaged or forged; get it elsewhere.')
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:

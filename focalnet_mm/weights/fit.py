@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from .files import read_checkpoint
-from .layouts import convert, detect_layout, guess_arch, measure, select_backbone
+from .layouts import detect_layout, guess_arch, measure, select_backbone
 
 __all__ = ['LoadReport', 'fit_tensor', 'load_into']
 
@@ -25,12 +25,13 @@ class LoadReport:
 
     Attributes:
         source: Path or URL of the checkpoint.
-        layout: ``official``, ``timm`` or ``transformers``; all names here are the official ones.
+        layout: One of :data:`~focalnet_mm.weights.LAYOUTS`.
         prefix: Prefix of the backbone's tensors in the checkpoint.
-        landed: Names of the backbone's tensors that were copied as they are.
+        landed: Official names of the backbone's tensors that were copied as they are.
         fitted: Name → how it was fitted, for those whose shape had to change.
         new: Names of the backbone's tensors that the checkpoint has nothing for: they keep their initialisation.
-        unused: Names in the checkpoint, with their prefix, that the backbone has no use for.
+        unused: Names of the tensors that the backbone has no use for: beside it as in the checkpoint, of the FocalNet
+            itself official, with the prefix.
     """
 
     source: str
@@ -84,15 +85,14 @@ def fit_tensor(name: str, pretrained: Tensor, target: torch.Size) -> tuple[Tenso
 def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None = None) -> LoadReport:
     """Load a checkpoint into a FocalNet: every tensor lands, is fitted, or is reported.
 
-    Reads classification, detection and segmentation files in the official layout, among them those that mmdet 3 and
-    mmseg 1 save, and classification files in those of timm and transformers; see
-    :func:`~focalnet_mm.weights.read_checkpoint` for the file formats and
+    Reads every layout of :data:`~focalnet_mm.weights.LAYOUTS`, under any prefix, bare backbones, classifiers,
+    detectors and segmenters alike; see :func:`~focalnet_mm.weights.read_checkpoint` for the file formats and
     :func:`~focalnet_mm.weights.fit_tensor` for what is fitted. Output norms and added focal levels may be missing in
     the checkpoint. Logs one line.
 
     Args:
         backbone: A :class:`~focalnet_mm.FocalNet`, changed in place, or not at all on an error.
-        source: Path or URL.
+        source: Path, URL or name, see :func:`~focalnet_mm.weights.read_checkpoint`.
         prefix: Prefix of the backbone's tensors in the file, where it holds several FocalNets.
 
     Returns:
@@ -105,9 +105,7 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
     """
     source = os.fspath(source)
     state_dict = read_checkpoint(source)
-    layout = detect_layout(state_dict) or 'official'
-    if layout != 'official':
-        state_dict = convert(state_dict, 'official')
+    layout = detect_layout(state_dict, prefix)
     try:
         tensors, prefix = select_backbone(state_dict, prefix)
     except ValueError as error:
@@ -143,8 +141,8 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
         landed=tuple(name for name in ready if name not in fitted),
         fitted=fitted,
         new=tuple(new),
-        unused=tuple(name for name in state_dict
-                     if name.removeprefix(prefix) not in ready or not name.startswith(prefix)))
+        unused=(*(prefix + name for name in tensors if name not in ready),
+                *(name for name in state_dict if not name.startswith(prefix))))
     print_log(str(report), logger='current')
     return report
 
