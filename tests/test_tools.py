@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -170,6 +171,28 @@ def test_every_method_trains_resumes_evaluates_and_draws(config, shapes, tmp_pat
         assert image.std() > 0
         # Truth and prediction side by side.
         assert image.shape[1] >= 2 * image.shape[0] - 1
+
+
+def test_other_layouts_of_whole_models(shapes, tmp_path):
+    """detrex's layout of a trained DINO: evaluated as its own, and where training starts."""
+    config = 'configs/mmdet/dino_focalnet_t_shapes.py'
+    options = ['--cfg-options', f'data_root={shapes}/coco', 'model.backbone.init_cfg=None', 'train_cfg.max_epochs=1',
+               'train_cfg.val_interval=1', 'default_hooks.logger.interval=1', *SMALL[1:-1]]
+    tool('train.py', config, '--work-dir', tmp_path, *options)
+    out = tool('convert_checkpoint.py', tmp_path / 'epoch_1.pth', tmp_path / 'x.safetensors', '--to', 'detrex')
+    assert 'layout mm, ' in out
+    assert 'layout detrex, ' in out
+    results = []
+    for checkpoint in ('epoch_1.pth', 'x.safetensors'):
+        tool('test.py', config, tmp_path / checkpoint, '--work-dir', tmp_path / checkpoint[0], '--out',
+             tmp_path / f'{checkpoint}.pkl', *options)
+        results.append(pickle.loads((tmp_path / f'{checkpoint}.pkl').read_bytes()))
+    for own, theirs in zip(*results, strict=True):
+        for key in ('bboxes', 'scores', 'labels'):
+            assert torch.equal(own['pred_instances'][key], theirs['pred_instances'][key])
+    out = tool('train.py', config, '--work-dir', tmp_path / 'again', *options, f'load_from={tmp_path}/x.safetensors')
+    assert f'Load checkpoint from focalnet://{tmp_path}/x.safetensors' in out
+    assert 'missing keys' not in out
 
 
 def test_multi_scale_evaluation_of_a_segmenter(shapes, tmp_path):
