@@ -157,6 +157,7 @@ class TestDestination:
                                     (tmp_path / 'b.pth', 'c.pth')):
             convert_file(source, tmp_path / destination, 'timm', 'tiny-srf')
             assert size < (tmp_path / destination).stat().st_size < 1.3 * size
+            assert (tmp_path / destination).stat().st_mode == first.stat().st_mode
 
     def test_classes_travel_along(self, official, tmp_path):
         _, state, _ = official

@@ -130,8 +130,9 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
     surplus = [name for name in tensors if name not in own and _is_in_blocks(name, stages)]
     for names, fault in ((lacking, 'lacks'), (surplus, 'has, beyond what the model has,')):
         if names:
-            raise ValueError(f'The checkpoint {source} does not fit: it {fault} {len(names)} tensors'
-                             f'{_list(names)}{_cause(tensors, own)}.')
+            cause = _cause(tensors, own) or ': it is not whole, get it again'
+            raise ValueError(f'The checkpoint {source} does not fit: it {fault} {len(names)} tensors{_list(names)}'
+                             f'{cause}.')
 
     backbone.load_state_dict(ready, strict=False)
     report = LoadReport(

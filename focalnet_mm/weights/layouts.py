@@ -318,7 +318,7 @@ def _what_else(state_dict: Mapping[str, Tensor]) -> str:
     """What a state dict without a FocalNet seems to be."""
     names = '\n'.join(state_dict)
     if '.attn.qkv.' in names or '.attn.w_msa.' in names:
-        return ', but a network with self-attention'
+        return ', but a network with self-attention: give the checkpoint of a FocalNet'
     return f' in the layout {", ".join(LAYOUTS[:-1])} or {LAYOUTS[-1]}; its first tensors are {_shorten(state_dict, 3)}'
 
 

@@ -261,6 +261,10 @@ def _save(tensors: Mapping[str, Tensor], path: Path, layout: str, meta: Mapping[
         # transformers asks for the format. One key at most: safetensors writes several in any order, and the same
         # weights would get another hash each time.
         save_file(_unshared(tensors), path, metadata={META_KEY: json.dumps(meta)} if meta else {'format': 'pt'})
+        # It lets nobody else read the file.
+        mask = os.umask(0)
+        os.umask(mask)
+        path.chmod(0o666 & ~mask)
     else:
         wrapper = _WRAPPER.get(layout)
         content = tensors if wrapper is None else {wrapper: tensors}
