@@ -15,6 +15,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from . import ops
 from .archs import resolve_arch
 from .modulation import FocalModulation, LayerNorm2d, Pointwise
 from .weights import load_into
@@ -77,8 +78,14 @@ class Block(nn.Module):
         else:
             self.gamma_1 = self.gamma_2 = None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, implementation: str = 'reference') -> Tensor:
         """(N, C, H, W) → (N, C, H, W)."""
+        if implementation == 'channels_last' and x.numel() and self._is_plain():
+            autocast = torch.is_autocast_enabled(x.device.type)
+            dtype = torch.get_autocast_dtype(x.device.type) if autocast else self.norm1.weight.dtype
+            run = ops.block_training if torch.is_grad_enabled() or self.training else ops.block_inference
+            with torch.autocast(x.device.type, enabled=False):
+                return run(self, x.contiguous(memory_format=torch.channels_last), dtype)
         x = x + self._branch(x, self.norm1, self.modulation, self.gamma_1)
         return x + self._branch(x, self.norm2, self.mlp, self.gamma_2)
 
@@ -87,6 +94,23 @@ class Block(nn.Module):
         if gamma is not None:
             x = gamma[:, None, None] * x
         return self.drop_path(x)
+
+    def _is_plain(self) -> bool:
+        """Whether all parts are what the fused implementations take them for: none exchanged, hooked or dropping."""
+        for module in self.modules():
+            if module is self:
+                continue
+            if type(module) not in _PLAIN or any((
+                    module._forward_hooks, module._forward_pre_hooks, module._backward_hooks,
+                    module._backward_pre_hooks)):
+                return False
+            if isinstance(module, nn.Dropout) and module.p and module.training:
+                return False
+        return True
+
+
+_PLAIN = (FocalModulation, MLP, Pointwise, LayerNorm2d, DropPath, nn.Conv2d, nn.Dropout, nn.GELU, nn.Identity,
+          nn.ModuleList, nn.Sequential)
 
 
 class Stage(nn.Module):
@@ -140,6 +164,9 @@ class FocalNet(BaseModule):
         frozen_stages (int): k freezes the stem and the first k stages, each with the downsampling that ends it: no
             gradients, and eval mode even under :meth:`train`. 0 freezes the stem, -1 nothing. The output norms,
             which have no pretrained weights, always learn. Defaults to -1.
+        implementation (str): How to compute: ``'auto'`` takes the fastest for device and data type,
+            ``'reference'`` is the plain form that the others are tested against, ``'channels_last'`` the one for
+            CPUs, see :mod:`focalnet_mm.ops`. Defaults to ``'auto'``.
         with_cp (bool): Recompute each block in the backward pass in place of keeping its activations. Defaults to
             False.
         init_cfg (dict | list[dict], optional): mmengine's initialisation. ``dict(type='Pretrained',
@@ -182,6 +209,7 @@ class FocalNet(BaseModule):
         drop_path_rate: float = 0.0,
         out_indices: int | Sequence[int] | None = None,
         frozen_stages: int = -1,
+        implementation: str = 'auto',
         with_cp: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
@@ -217,7 +245,10 @@ class FocalNet(BaseModule):
                 raise ValueError(f'{name} must be in [0, 1), got {rate!r}.')
 
         self.in_channels = in_channels
+        if implementation not in ops.IMPLEMENTATIONS:
+            raise ValueError(f'implementation must be one of {", ".join(ops.IMPLEMENTATIONS)}, got {implementation!r}.')
         self.frozen_stages = frozen_stages
+        self.implementation = implementation
         self.with_cp = with_cp
         channels = tuple(embed_dims * 2**i for i in range(num_stages))
 
@@ -276,12 +307,17 @@ class FocalNet(BaseModule):
         channels_last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
+        implementation = ops.choose(self.implementation, x)
+        if implementation == 'channels_last':
+            x = x.contiguous(memory_format=torch.channels_last)
+
         x = self.pos_drop(self.patch_embed(x))
         features = {}
         for i, stage in enumerate(self.layers):
             for block in stage.blocks:
                 recompute = self.with_cp and torch.is_grad_enabled()
-                x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+                x = checkpoint(block, x, implementation, use_reentrant=False) if recompute else block(
+                    x, implementation)
             if i in self.out_indices:
                 features[i] = getattr(self, f'norm{i}')(x).contiguous(memory_format=memory_format)
             if stage.downsample is not None:

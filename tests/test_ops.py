@@ -1,0 +1,241 @@
+"""The fused implementations compute what the reference does, forward and backward, for whatever input."""
+
+import copy
+import gc
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from focalnet_mm import FocalNet
+from focalnet_mm.ops import aggregate, choose
+from focalnet_mm.ops.channels_last import _MLP
+
+SHALLOW = dict(embed_dims=8, depths=(1, 1, 2, 1))
+SETTINGS = {
+    'pre-norm': ('tiny-lrf', SHALLOW),
+    'post-norm, normalised modulator': ('large-fl4', SHALLOW),
+    'norms inside the modulation': ('huge-fl4', SHALLOW),
+    'one stage': ('base-iso', dict(embed_dims=12, depths=(2,))),
+    'no levels': ('tiny-lrf', dict(SHALLOW, focal_levels=0)),
+    'other levels and kernels': ('tiny-lrf', dict(
+        embed_dims=5, depths=(1, 1, 1, 1), focal_levels=(1, 2, 3, 4), focal_windows=(13, 1, 9, 3),
+        focal_factor=(2, 4, 0, 2))),
+}
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
+
+
+def pair(name, dtype=torch.float64, **settings):
+    """The same random model in both implementations."""
+    arch, own = SETTINGS[name]
+    torch.manual_seed(0)
+    reference = FocalNet(arch, implementation='reference', **{**own, **settings}).to(dtype)
+    for key, parameter in reference.named_parameters():
+        nn.init.normal_(parameter, mean=float('norm' in key and 'weight' in key), std=0.3)
+    fused = FocalNet(arch, implementation='channels_last', **{**own, **settings}).to(dtype)
+    fused.load_state_dict(reference.state_dict())
+    return reference, fused
+
+
+def close(found, expected, tolerance):
+    scale = expected.abs().max().item()
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * max(scale, 1e-30))
+
+
+def random(*shape, dtype=torch.float64, **settings):
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(1), **settings)
+
+
+@pytest.mark.parametrize('dtype', TOLERANCES)
+@pytest.mark.parametrize('name', SETTINGS)
+class TestNetwork:
+
+    @pytest.mark.parametrize('shape', [(2, 3, 37, 50), (1, 3, 64, 64), (1, 3, 1, 1), (3, 3, 1, 90), (0, 3, 32, 32)])
+    def test_inference(self, name, dtype, shape):
+        reference, fused = pair(name, dtype)
+        x = random(*shape, dtype=dtype)
+        with torch.no_grad():
+            for found, expected in zip(fused.eval()(x), reference.eval()(x), strict=True):
+                assert found.is_contiguous()
+                if found.numel():
+                    close(found, expected, TOLERANCES[dtype])
+                assert found.shape == expected.shape
+
+    @pytest.mark.parametrize('input_learns', [False, True])
+    def test_gradients(self, name, dtype, input_learns):
+        reference, fused = pair(name, dtype)
+        grads = []
+        for net in (reference, fused):
+            x = random(2, 3, 45, 70, dtype=dtype).requires_grad_(input_learns)
+            sum((feature * feature.sin()).sum() for feature in net(x)).backward()
+            grads.append({**{key: parameter.grad for key, parameter in net.named_parameters()}, 'input': x.grad})
+        expected, found = grads
+        assert (found['input'] is not None) == input_learns
+        for key, grad in expected.items():
+            if grad is not None:
+                # Biases before a norm have gradients of rounding errors.
+                scale = max(grad.abs().max().item(), 1e-2 * max(g.abs().max().item() for g in expected.values()
+                                                                if g is not None))
+                torch.testing.assert_close(found[key], grad, rtol=0, atol=10 * TOLERANCES[dtype] * scale, msg=key)
+
+
+@pytest.mark.parametrize('name', ['pre-norm', 'norms inside the modulation'])
+@pytest.mark.parametrize('training', [False, True])
+def test_bfloat16(name, training):
+    """Under autocast it is as near to float32 as the reference is."""
+    reference, fused = pair(name, torch.float32)
+    x = random(2, 3, 64, 96, dtype=torch.float32)
+    with torch.set_grad_enabled(training):
+        exact = reference.train(training)(x)
+        with torch.autocast('cpu', torch.bfloat16):
+            theirs, ours = reference(x), fused.train(training)(x)
+    for found, other, expected in zip(ours, theirs, exact, strict=True):
+        assert found.dtype == other.dtype
+        assert (found - expected).norm() <= 1.3 * (other - expected).norm()
+    if training:
+        grads = []
+        for outputs in (exact, theirs, ours):
+            net = fused if outputs is ours else reference
+            net.zero_grad()
+            sum((feature.float() * 0.01).sin().sum() for feature in outputs).backward()
+            grads.append(torch.cat([parameter.grad.flatten() for parameter in net.parameters()]))
+        expected, other, found = grads
+        assert torch.isfinite(found).all()
+        assert (found - expected).norm() <= 1.3 * (other - expected).norm()
+
+
+@pytest.mark.parametrize('how', ['channels-last', 'transposed', 'strided'])
+def test_memory_of_the_input(how):
+    reference, fused = pair('pre-norm')
+    x = random(2, 3, 50, 64)
+    given = dict(
+        zip(('channels-last', 'transposed', 'strided'),
+            (x.contiguous(memory_format=torch.channels_last), x.transpose(2, 3).contiguous().transpose(2, 3),
+             torch.stack([x, x], -1)[..., 0])))[how]
+    with torch.no_grad():
+        for found, expected in zip(fused(given), reference(x), strict=True):
+            close(found, expected, 1e-10)
+            assert found.is_contiguous(memory_format=torch.channels_last if how == 'channels-last' else
+                                       torch.contiguous_format)
+
+
+class TestFunctions:
+
+    @pytest.mark.parametrize('levels', range(5))
+    @pytest.mark.parametrize('normalize', [False, True])
+    def test_aggregation(self, levels, normalize):
+        weights = [random(3, 1, kernel, kernel).requires_grad_() for kernel in (1, 3, 5, 3)[:levels]]
+        context, gates = random(2, 3, 4, 5).requires_grad_(), random(2, levels + 1, 4, 5).requires_grad_()
+        assert torch.autograd.gradcheck(
+            lambda context, gates, *weights: aggregate(context, gates, list(weights), normalize),
+            (context, gates, *weights))
+
+    @pytest.mark.parametrize('normed', [False, True])
+    def test_mlp(self, normed):
+        norm = (random(4).requires_grad_(), random(4).requires_grad_()) if normed else (None, None)
+        parameters = [random(*shape).requires_grad_() for shape in ((9, 4), (9,), (4, 9), (4,))]
+        assert torch.autograd.gradcheck(
+            lambda x, *rest: _MLP.apply(x, *norm, 1e-5, *rest, torch.float64),
+            (random(2, 4, 3, 5).requires_grad_(), *parameters))
+        if normed:
+            x = random(2, 4, 3, 5)
+            assert torch.autograd.gradcheck(
+                lambda *norm: _MLP.apply(x, *norm, 1e-5, *parameters, torch.float64), norm)
+
+    def test_pieces(self, monkeypatch):
+        """A map that is cut into many pieces, the last one smaller."""
+        monkeypatch.setattr('focalnet_mm.ops.channels_last._PIECE_BYTES', 1)
+        reference, fused = pair('pre-norm')
+        x = random(1, 3, 77, 77)
+        for found, expected in zip(fused(x), reference(x), strict=True):
+            close(found, expected, 1e-10)
+            found.sum().backward(retain_graph=True)
+            expected.sum().backward(retain_graph=True)
+        close(fused.layers[0].blocks[0].mlp.fc1.weight.grad, reference.layers[0].blocks[0].mlp.fc1.weight.grad, 1e-10)
+
+    def test_second_derivatives_are_refused(self):
+        _, fused = pair('pre-norm')
+        x = random(1, 3, 32, 32).requires_grad_()
+        grad, = torch.autograd.grad(fused(x)[0].sin().sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match='once_differentiable'):
+            grad.sum().backward()
+
+
+class TestChoice:
+
+    def test_by_device_and_dtype(self):
+        x = torch.zeros(1, 3, 8, 8)
+        assert choose('auto', x) == 'channels_last'
+        assert choose('auto', x.double()) == 'reference'
+        assert choose('reference', x) == 'reference'
+        assert choose('auto', x.to('meta')) == 'reference'
+        with torch.autocast('cpu', torch.float16):
+            assert choose('auto', x) == 'reference'
+        with pytest.raises(ValueError, match=r"implementation must be one of auto, reference, .*, got 'fast'"):
+            FocalNet(implementation='fast')
+
+    @pytest.mark.parametrize('training', [False, True])
+    def test_hooks_and_exchanged_layers_are_heeded(self, training):
+        """The fused block reads the parameters of its layers; one that is hooked or of another kind is called."""
+        reference, fused = pair('pre-norm')
+        seen = []
+        fused.layers[0].blocks[0].modulation.h.register_forward_hook(lambda *_: seen.append(1))
+        x = random(1, 3, 40, 40)
+
+        class Doubled(nn.Module):
+            def __init__(self, inner):
+                super().__init__()
+                self.inner = inner
+
+            def forward(self, x):
+                return 2 * self.inner(x)
+
+        for net in (reference, fused):
+            block = net.layers[2].blocks[1]
+            block.mlp.fc2 = Doubled(block.mlp.fc2)
+        with torch.set_grad_enabled(training):
+            for found, expected in zip(fused.train(training)(x), reference.train(training)(x), strict=True):
+                close(found, expected, 1e-10)
+        assert seen == [1]
+
+    def test_dropout_and_stochastic_depth(self):
+        for settings in (dict(drop_rate=0.3), dict(drop_path_rate=0.5)):
+            reference, fused = pair('pre-norm', **settings)
+            outputs = []
+            for net in (reference, fused):
+                torch.manual_seed(5)
+                outputs.append(net.train()(random(3, 3, 40, 40)))
+            for found, expected in zip(*outputs, strict=True):
+                close(found, expected, 1e-10)
+
+    def test_recomputed_blocks(self):
+        reference, fused = pair('pre-norm', with_cp=True)
+        x = random(1, 3, 40, 40)
+        for net in (reference, fused):
+            sum(feature.sin().sum() for feature in net(x)).backward()
+        for (name, found), expected in zip(fused.named_parameters(), reference.parameters(), strict=True):
+            close(found.grad, expected.grad, 1e-9), name
+
+
+def test_memory_does_not_grow():
+    net = FocalNet('tiny-lrf', **SHALLOW).train()
+
+    def resident():
+        gc.collect()
+        return int(next(line for line in Path('/proc/self/status').read_text().splitlines()
+                        if line.startswith('VmRSS')).split()[1]) // 1024
+
+    marks = []
+    for step in range(200):
+        sum(feature.mean() for feature in net(torch.randn(1, 3, 64 + step % 7 * 12, 96 + step % 3 * 20))).backward()
+        net.zero_grad()
+        if step in (60, 199):
+            marks.append(resident())
+    assert marks[1] - marks[0] < 20
+
+
+def test_state_dict_is_the_same():
+    reference, fused = pair('pre-norm')
+    assert list(reference.state_dict()) == list(fused.state_dict())
+    assert copy.deepcopy(fused)(random(1, 3, 32, 32))[0].shape == (1, 8, 8, 8)
