@@ -17,8 +17,8 @@ def choose(implementation: str, x: Tensor) -> str:
     """Which implementation computes a forward pass.
 
     On CPUs it is ``channels_last`` in float32 and bfloat16, measured as in docs/performance.md; on GPUs, where nothing
-    has been measured yet, the reference. What traces, compiles or exports a model gets the reference, whose operators
-    it can see.
+    has been measured yet, the reference. What traces or exports a model gets the reference, whose operators are
+    torch's own; torch.compile gets operators of ours.
 
     Args:
         implementation: One of :data:`IMPLEMENTATIONS`.
@@ -27,7 +27,7 @@ def choose(implementation: str, x: Tensor) -> str:
     Returns:
         ``reference`` or ``channels_last``.
     """
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():
         return 'reference'
     if implementation != 'auto':
         return implementation

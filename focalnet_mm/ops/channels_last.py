@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
     from ..focalnet import Block
-    from ..modulation import FocalModulation
 
 __all__ = ['aggregate', 'block_inference', 'block_training']
 
@@ -49,36 +47,69 @@ def block_inference(block: Block, x: Tensor, dtype: torch.dtype) -> Tensor:
         Feature map (N, C, H, W) in channels-last memory.
     """
     modulation, mlp = block.modulation, block.mlp
+    parameters = [block.norm1.weight, block.norm1.bias, block.norm2.weight, block.norm2.bias]
+    for layer in (modulation.f, modulation.h, modulation.proj, mlp.fc1, mlp.fc2):
+        parameters += [layer.weight, layer.bias]
+    kernels = [layer[0].weight for layer in modulation.focal_layers]
+    inner_norm = [modulation.ln.weight, modulation.ln.bias] if isinstance(modulation.ln, nn.LayerNorm) else []
+    scales = [] if block.gamma_1 is None else [block.gamma_1, block.gamma_2]
+    # torch.compile takes the whole as one operator; called without it, that would only cost time.
+    run = _block if torch.compiler.is_compiling() else _compute_block
+    return run(x, parameters, kernels, inner_norm, scales, block.norm1.eps, block.post_norm,
+               modulation.normalize_modulator, dtype)
+
+
+def _compute_block(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], inner_norm: list[Tensor],
+                   scales: list[Tensor], eps: float, post_norm: bool, normalize: bool, dtype: torch.dtype) -> Tensor:
+    norm1, norm2, f, h, proj, fc1, fc2 = zip(parameters[::2], parameters[1::2])
+    h, proj, fc1, fc2 = ((weight.flatten(1).to(dtype), bias.to(dtype)) for weight, bias in (h, proj, fc1, fc2))
+    query, context, gates = _split_f(*f, dtype)
+
+    def norm(rows: Tensor, parameters: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
+        return F.layer_norm(rows, rows.shape[1:], *parameters, eps)
+
+    def after(branch: Tensor, parameters: tuple[Tensor, Tensor], i: int) -> Tensor:
+        if post_norm:
+            branch = norm(branch, parameters)
+        return scales[i] * branch if scales else branch
+
     rows = _rows(x)
-    normed = (rows if block.post_norm else _norm(block.norm1, rows)).to(dtype)
-    query, context, gates = _split_f(modulation, dtype)
+    normed = (rows if post_norm else norm(rows, norm1)).to(dtype)
     context = _as_map(_linear(normed, *context), x)
     gates = _as_map(_linear(normed, *gates), x).contiguous()
-    if modulation.normalize_modulator:
+    if normalize:
         gates = gates / gates.shape[1]
     *level_gates, global_gate = gates.split(1, 1)
 
     aggregated: Tensor | None = None
-    for layer, gate in zip(modulation.focal_layers, level_gates):
-        context = torch.ops.aten.gelu_(_depthwise(context, layer[0].weight.to(dtype)))
+    for kernel, gate in zip(kernels, level_gates):
+        context = torch.ops.aten.gelu_(_depthwise(context, kernel.to(dtype)))
         aggregated = context * gate if aggregated is None else aggregated.addcmul_(context, gate)
     summary = F.gelu(context.mean((2, 3), keepdim=True))
     aggregated = summary * global_gate if aggregated is None else aggregated.addcmul_(summary, global_gate)
     aggregated = _rows(aggregated)
 
-    h, proj, fc1, fc2 = (_parameters(layer, dtype) for layer in (modulation.h, modulation.proj, mlp.fc1, mlp.fc2))
     # A layer scale in float32 raises the sum of residuals to it, under autocast too.
-    out = torch.empty_like(rows, dtype=rows.dtype if block.gamma_2 is None else torch.promote_types(
-        rows.dtype, block.gamma_2.dtype))
+    out = torch.empty_like(rows, dtype=torch.promote_types(rows.dtype, scales[0].dtype) if scales else rows.dtype)
     for piece in _pieces(rows, hidden=len(fc1[0])):
         branch = _linear(aggregated[piece], *h).mul_(_linear(normed[piece], *query))
-        if isinstance(modulation.ln, nn.LayerNorm):
-            branch = _norm(modulation.ln, branch).to(dtype)
-        half = rows[piece] + _scaled(block, block.norm1, block.gamma_1, _linear(branch, *proj))
-        branch = (half if block.post_norm else _norm(block.norm2, half)).to(dtype)
+        if inner_norm:
+            branch = norm(branch, inner_norm).to(dtype)
+        half = rows[piece] + after(_linear(branch, *proj), norm1, 0)
+        branch = (half if post_norm else norm(half, norm2)).to(dtype)
         branch = _linear(_linear_gelu(branch, *fc1), *fc2)
-        torch.add(half, _scaled(block, block.norm2, block.gamma_2, branch), out=out[piece])
+        torch.add(half, after(branch, norm2, 1), out=out[piece])
     return _as_map(out, x)
+
+
+_block = torch.library.custom_op('focalnet_mm::block', _compute_block, mutates_args=())
+
+
+@_block.register_fake
+def _(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], inner_norm: list[Tensor], scales: list[Tensor],
+      eps: float, post_norm: bool, normalize: bool, dtype: torch.dtype) -> Tensor:
+    return torch.empty_like(x, dtype=torch.promote_types(x.dtype, scales[0].dtype) if scales else x.dtype,
+                            memory_format=torch.channels_last)
 
 
 def block_training(block: Block, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -96,7 +127,7 @@ def block_training(block: Block, x: Tensor, dtype: torch.dtype) -> Tensor:
     normed = x if block.post_norm else _as_map(_norm(block.norm1, _rows(x)), x)
     normed = normed.to(dtype)
     query, context, gates = (F.conv2d(normed, weight[:, :, None, None], bias)
-                             for weight, bias in _split_f(modulation, dtype))
+                             for weight, bias in _split_f(modulation.f.weight, modulation.f.bias, dtype))
     weights = [layer[0].weight.to(dtype) for layer in modulation.focal_layers]
     aggregated = aggregate(context, gates, weights, modulation.normalize_modulator)
     weight, bias = _parameters(modulation.h, dtype)
@@ -107,8 +138,10 @@ def block_training(block: Block, x: Tensor, dtype: torch.dtype) -> Tensor:
     branch = F.conv2d(branch, weight[:, :, None, None], bias)
     x = x + block.drop_path(_scaled_map(block, block.norm1, block.gamma_1, branch))
 
-    norm = (None, None, 0.0) if block.post_norm else (block.norm2.weight, block.norm2.bias, block.norm2.eps)
-    branch = _MLP.apply(x, *norm, mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias, dtype)
+    parameters = [mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias]
+    if not block.post_norm:
+        parameters += [block.norm2.weight, block.norm2.bias]
+    branch = _mlp(x, parameters, block.norm2.eps, dtype)[0]
     return x + block.drop_path(_scaled_map(block, block.norm2, block.gamma_2, branch))
 
 
@@ -127,120 +160,168 @@ def aggregate(context: Tensor, gates: Tensor, weights: list[Tensor], normalize: 
     Raises:
         RuntimeError: A second derivative is asked for.
     """
-    return _Aggregate.apply(context, gates, normalize, *weights)
+    return _aggregate(context, gates, weights, normalize)[0]
 
 
-class _Aggregate(torch.autograd.Function):
-
-    @staticmethod
-    def forward(ctx: Any, context: Tensor, gates: Tensor, normalize: bool, *weights: Tensor) -> Tensor:
-        context = context.contiguous(memory_format=torch.channels_last)
-        gates = gates.contiguous()
-        scale = 1 / gates.shape[1] if normalize else 1.0
-        scaled = (gates * scale if normalize else gates).split(1, 1)
-        levels, current = [], context
-        aggregated: Tensor | None = None
-        for weight, gate in zip(weights, scaled):
-            levels.append(_depthwise(current, weight))
-            current = _gelu(levels[-1], out=None if current is context else current)
-            aggregated = current * gate if aggregated is None else aggregated.addcmul_(current, gate)
-        summary = F.gelu(current.mean((2, 3), keepdim=True))
-        aggregated = summary * scaled[-1] if aggregated is None else aggregated.addcmul_(summary, scaled[-1])
-        ctx.save_for_backward(context, gates, *weights, *levels)
-        ctx.scale = scale
-        return aggregated
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        context, gates, *rest = ctx.saved_tensors
-        weights, levels = rest[:len(rest) // 2], rest[len(rest) // 2:]
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        if ctx.scale != 1:
-            grad = grad * ctx.scale
-        grad_rows = _rows(grad)
-        count, channels, height, width = context.shape
-        current = F.gelu(levels[-1]) if levels else context
-        mean = current.mean((2, 3), keepdim=True)
-        *level_gates, global_gate = gates.split(1, 1)
-        by_sample = grad_rows.view(count, height * width, channels)
-        grad_gates = torch.empty_like(gates)
-        grad_gates[:, -1] = (by_sample @ F.gelu(mean)[..., 0]).view(count, height, width)
-        grad_mean = global_gate.reshape(count, 1, -1) @ by_sample
-        grad_mean = torch.ops.aten.gelu_backward(grad_mean.view(mean.shape), mean)
-        below = (grad_mean / (height * width)).expand_as(context)
-        grad_weights: list[Tensor | None] = [None] * len(weights)
-        above_rows = torch.empty_like(grad_rows)
-        for i in reversed(range(len(levels))):
-            below_rows, current_rows, level_rows = map(_rows, (below, current, levels[i]))
-            gate_rows, grad_gate = level_gates[i].reshape(-1, 1), grad_gates.new_empty(len(grad_rows))
-            for piece in _pieces(grad_rows, hidden=4 * channels):
-                grad_gate[piece] = (grad_rows[piece] * current_rows[piece]).sum(1)
-                above = torch.addcmul(below_rows[piece], grad_rows[piece], gate_rows[piece])
-                above_rows[piece] = torch.ops.aten.gelu_backward(above, level_rows[piece])
-            grad_gates[:, i] = grad_gate.view(count, height, width)
-            above = _as_map(above_rows, context)
-            current = context if i == 0 else _gelu(levels[i - 1], out=current)
-            if ctx.needs_input_grad[3 + i]:
-                grad_weights[i] = _depthwise_weight_grad(current, above, weights[i])
-            if i or ctx.needs_input_grad[0]:
-                below = _depthwise(above, weights[i].flip(2, 3))
-        return below, grad_gates, None, *grad_weights
+# Operators of their own are whole for torch.compile, which would unroll the pieces, and fuse less, otherwise.
+@torch.library.custom_op('focalnet_mm::aggregate', mutates_args=())
+def _aggregate(context: Tensor, gates: Tensor, weights: list[Tensor], normalize: bool) -> list[Tensor]:
+    """``Zᵒᵘᵗ``, and each level before its activation."""
+    context = context.contiguous(memory_format=torch.channels_last)
+    gates = gates.contiguous()
+    *level_gates, global_gate = (gates / gates.shape[1] if normalize else gates).split(1, 1)
+    levels, current = [], context
+    aggregated: Tensor | None = None
+    for weight, gate in zip(weights, level_gates):
+        levels.append(_depthwise(current, weight))
+        current = _gelu(levels[-1], out=None if current is context else current)
+        aggregated = current * gate if aggregated is None else aggregated.addcmul_(current, gate)
+    summary = F.gelu(current.mean((2, 3), keepdim=True))
+    aggregated = summary * global_gate if aggregated is None else aggregated.addcmul_(summary, global_gate)
+    return [aggregated, *levels]
 
 
-class _MLP(torch.autograd.Function):
-    """Norm, linear layer, GELU, linear layer; the norm is left out where it has no weight."""
+@_aggregate.register_fake
+def _(context: Tensor, gates: Tensor, weights: list[Tensor], normalize: bool) -> list[Tensor]:
+    return [torch.empty_like(context, memory_format=torch.channels_last) for _ in range(len(weights) + 1)]
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, norm_weight: Tensor | None, norm_bias: Tensor | None, eps: float, weight1: Tensor,
-                bias1: Tensor, weight2: Tensor, bias2: Tensor, dtype: torch.dtype) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        rows = _rows(x)
-        low = [parameter.to(dtype) for parameter in (weight1, bias1, weight2, bias2)]
-        out = rows.new_empty(len(rows), len(bias2), dtype=dtype)
-        hidden = []
-        for piece in _pieces(rows, hidden=len(bias1)):
-            normed, *_ = _MLP._norm(rows[piece], norm_weight, norm_bias, eps)
-            hidden.append(_linear(normed.to(dtype), low[0], low[1]))
-            out[piece] = _linear(F.gelu(hidden[-1]), low[2], low[3])
-        ctx.save_for_backward(x, norm_weight, norm_bias, weight1, weight2, *hidden)
-        ctx.eps = eps
-        return _as_map(out, x)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, norm_weight, norm_bias, weight1, weight2, *hidden = ctx.saved_tensors
-        rows, dtype = _rows(x), grad.dtype
-        grad_rows = _rows(grad.contiguous(memory_format=torch.channels_last))
-        low1, low2 = (weight.to(dtype).t().contiguous() for weight in (weight1, weight2))
-        grad_x = torch.empty_like(rows)
-        grads: list[Tensor] = []
-        for piece, before in zip(_pieces(rows, hidden=len(weight1)), hidden, strict=True):
-            normed, mean, rstd = _MLP._norm(rows[piece], norm_weight, norm_bias, ctx.eps)
-            out = grad_rows[piece]
-            inner = torch.ops.aten.gelu_backward(_linear(out, low2, None), before)
-            parts = [inner.t() @ normed.to(dtype), inner.sum(0), out.t() @ F.gelu(before), out.sum(0)]
-            outer = _linear(inner, low1, None).to(rows.dtype)
-            if norm_weight is not None:
-                outer, *of_norm = torch.ops.aten.native_layer_norm_backward(
-                    outer, rows[piece], [rows.shape[1]], mean, rstd, norm_weight, norm_bias, [True, True, True])
-                parts += of_norm
-            grad_x[piece] = outer
-            if not grads:
-                grads = [part.to(weight1.dtype) for part in parts]
-            else:
-                for total, part in zip(grads, parts, strict=True):
-                    total += part
-        grad_norm = grads[4:] or (None, None)
-        return _as_map(grad_x, x), *grad_norm, None, *grads[:4], None
+@torch.library.custom_op('focalnet_mm::aggregate_backward', mutates_args=())
+def _aggregate_backward(grad: Tensor, context: Tensor, gates: Tensor, weights: list[Tensor], levels: list[Tensor],
+                        normalize: bool) -> list[Tensor]:
+    """Gradients of context, gates and weights."""
+    context, grad = (x.contiguous(memory_format=torch.channels_last) for x in (context, grad))
+    gates = gates.contiguous()
+    if normalize:
+        grad = grad / gates.shape[1]
+    grad_rows = _rows(grad)
+    count, channels, height, width = context.shape
+    current = F.gelu(levels[-1]) if levels else context
+    mean = current.mean((2, 3), keepdim=True)
+    *level_gates, global_gate = gates.split(1, 1)
+    by_sample = grad_rows.view(count, height * width, channels)
+    grad_gates = torch.empty_like(gates)
+    grad_gates[:, -1] = (by_sample @ F.gelu(mean)[..., 0]).view(count, height, width)
+    grad_mean = global_gate.reshape(count, 1, -1) @ by_sample
+    grad_mean = torch.ops.aten.gelu_backward(grad_mean.view(mean.shape), mean)
+    below = (grad_mean / (height * width)).expand_as(context).contiguous(memory_format=torch.channels_last)
+    grad_weights = []
+    above_rows = torch.empty_like(grad_rows)
+    for i in reversed(range(len(levels))):
+        below_rows, current_rows, level_rows = map(_rows, (below, current, levels[i]))
+        gate_rows, grad_gate = level_gates[i].reshape(-1, 1), grad_gates.new_empty(len(grad_rows))
+        for piece in _pieces(grad_rows, hidden=4 * channels):
+            grad_gate[piece] = (grad_rows[piece] * current_rows[piece]).sum(1)
+            above = torch.addcmul(below_rows[piece], grad_rows[piece], gate_rows[piece])
+            above_rows[piece] = torch.ops.aten.gelu_backward(above, level_rows[piece])
+        grad_gates[:, i] = grad_gate.view(count, height, width)
+        above = _as_map(above_rows, context)
+        current = context if i == 0 else _gelu(levels[i - 1], out=current)
+        grad_weights.append(_depthwise_weight_grad(current, above, weights[i]).contiguous())
+        below = _depthwise(above, weights[i].flip(2, 3))
+    return [below, grad_gates, *reversed(grad_weights)]
 
-    @staticmethod
-    def _norm(rows: Tensor, weight: Tensor | None, bias: Tensor | None,
-              eps: float) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        if weight is None:
-            return rows, None, None
-        return torch.ops.aten.native_layer_norm(rows, [rows.shape[1]], weight, bias, eps)
+
+@_aggregate_backward.register_fake
+def _(grad: Tensor, context: Tensor, gates: Tensor, weights: list[Tensor], levels: list[Tensor],
+      normalize: bool) -> list[Tensor]:
+    return [torch.empty_like(context, memory_format=torch.channels_last),
+            *(torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (gates, *weights))]
+
+
+def _save_aggregation(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    context, gates, weights, ctx.normalize = inputs
+    ctx.save_for_backward(context, gates, *weights, *output[1:])
+
+
+def _differentiate_aggregation(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+    context, gates, *rest = ctx.saved_tensors
+    weights, levels = rest[:len(rest) // 2], rest[len(rest) // 2:]
+    grad_context, grad_gates, *grad_weights = _aggregate_backward(
+        grads[0], context, gates, weights, levels, ctx.normalize)
+    return grad_context, grad_gates, grad_weights, None
+
+
+_aggregate.register_autograd(_differentiate_aggregation, setup_context=_save_aggregation)
+
+
+@torch.library.custom_op('focalnet_mm::mlp', mutates_args=())
+def _mlp(x: Tensor, parameters: list[Tensor], eps: float, dtype: torch.dtype) -> list[Tensor]:
+    """Linear layer, GELU, linear layer over a map, after a norm if its parameters follow; and the pieces of what is
+    before the activation."""
+    weight1, bias1, weight2, bias2 = (parameter.to(dtype) for parameter in parameters[:4])
+    rows = _rows(x.contiguous(memory_format=torch.channels_last))
+    out = rows.new_empty(len(rows), len(bias2), dtype=dtype)
+    hidden = []
+    for piece in _pieces(rows, hidden=len(bias1)):
+        normed, *_ = _normalize(rows[piece], parameters[4:], eps)
+        hidden.append(_linear(normed.to(dtype), weight1, bias1))
+        out[piece] = _linear(F.gelu(hidden[-1]), weight2, bias2)
+    return [_as_map(out, x), *hidden]
+
+
+@_mlp.register_fake
+def _(x: Tensor, parameters: list[Tensor], eps: float, dtype: torch.dtype) -> list[Tensor]:
+    count, _, height, width = x.shape
+    rows = x.new_empty(count * height * width, 1)
+    out = x.new_empty(count, height, width, len(parameters[3]), dtype=dtype).permute(0, 3, 1, 2)
+    hidden = len(parameters[1])
+    return [out, *(x.new_empty(piece.stop - piece.start, hidden, dtype=dtype) for piece in _pieces(rows, hidden))]
+
+
+@torch.library.custom_op('focalnet_mm::mlp_backward', mutates_args=())
+def _mlp_backward(grad: Tensor, x: Tensor, parameters: list[Tensor], hidden: list[Tensor], eps: float) -> list[Tensor]:
+    """Gradients of the map and the parameters."""
+    dtype = grad.dtype
+    rows, grad_rows = (_rows(tensor.contiguous(memory_format=torch.channels_last)) for tensor in (x, grad))
+    weight1, weight2 = (parameter.to(dtype).t().contiguous() for parameter in parameters[0:4:2])
+    grad_x = torch.empty_like(rows)
+    totals: list[Tensor] = []
+    for piece, before in zip(_pieces(rows, hidden=len(parameters[0])), hidden, strict=True):
+        normed, mean, rstd = _normalize(rows[piece], parameters[4:], eps)
+        out = grad_rows[piece]
+        inner = torch.ops.aten.gelu_backward(_linear(out, weight2, None), before)
+        parts = [inner.t() @ normed.to(dtype), inner.sum(0), out.t() @ F.gelu(before), out.sum(0)]
+        outer = _linear(inner, weight1, None).to(rows.dtype)
+        if parameters[4:]:
+            outer, *of_norm = torch.ops.aten.native_layer_norm_backward(
+                outer, rows[piece], [rows.shape[1]], mean, rstd, *parameters[4:], [True, True, True])
+            parts += of_norm
+        grad_x[piece] = outer
+        if not totals:
+            totals = [part.to(parameter.dtype) for part, parameter in zip(parts, parameters, strict=True)]
+        else:
+            for total, part in zip(totals, parts, strict=True):
+                total += part
+    return [_as_map(grad_x, x), *totals]
+
+
+@_mlp_backward.register_fake
+def _(grad: Tensor, x: Tensor, parameters: list[Tensor], hidden: list[Tensor], eps: float) -> list[Tensor]:
+    return [torch.empty_like(x, memory_format=torch.channels_last),
+            *(torch.empty_like(parameter, memory_format=torch.contiguous_format) for parameter in parameters)]
+
+
+def _save_mlp(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    x, parameters, ctx.eps, _ = inputs
+    ctx.save_for_backward(x, *parameters, *output[1:])
+    ctx.count = len(parameters)
+
+
+def _differentiate_mlp(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+    x, *rest = ctx.saved_tensors
+    grad_x, *grad_parameters = _mlp_backward(grads[0], x, rest[:ctx.count], rest[ctx.count:], ctx.eps)
+    return grad_x, grad_parameters, None, None
+
+
+_mlp.register_autograd(_differentiate_mlp, setup_context=_save_mlp)
+
+
+def _normalize(rows: Tensor, parameters: list[Tensor], eps: float) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Layer normalisation, its mean and its inverse deviation; without parameters there is none."""
+    if not parameters:
+        return rows, None, None
+    return torch.ops.aten.native_layer_norm(rows, [rows.shape[1]], *parameters, eps)
 
 
 def _pieces(rows: Tensor, hidden: int) -> Iterator[slice]:
@@ -268,11 +349,11 @@ def _parameters(layer: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return layer.weight.flatten(1).to(dtype), layer.bias.to(dtype)
 
 
-def _split_f(modulation: FocalModulation, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+def _split_f(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
     """Weight and bias of query, context and gates: computed apart, each result is dense."""
-    weight, bias = _parameters(modulation.f, dtype)
-    sizes = (modulation.embed_dims, modulation.embed_dims, modulation.focal_level + 1)
-    return list(zip(weight.split(sizes), bias.split(sizes)))
+    channels = weight.shape[1]
+    sizes = (channels, channels, len(weight) - 2 * channels)
+    return list(zip(weight.to(dtype).split(sizes), bias.to(dtype).split(sizes)))
 
 
 def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
