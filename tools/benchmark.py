@@ -147,7 +147,7 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
     device, training = job['device'], job['step'] == 'training'
     torch.manual_seed(0)
     model = build(job)
-    images = torch.randn(job['batch'], 3, job['height'], job['width'], requires_grad=False)
+    images = torch.randn(job['batch'], 3, job['height'], job['width'])
     if 'channels-last' in job['model']:
         model, images = (thing.to(memory_format=torch.channels_last) for thing in (model, images))
     model, images = model.train(training).to(device), images.to(device)

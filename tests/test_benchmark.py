@@ -1,0 +1,55 @@
+"""The benchmark measures what it says, prints one table and leaves its figures behind."""
+
+import json
+
+import cv2
+import pytest
+
+from tests.test_tools import tool
+
+PEER = '''
+import torch
+
+class Small(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return {'maps': [self.layer(x)]}
+'''
+
+
+def test_table(tmp_path):
+    (tmp_path / 'peer.py').write_text(PEER)
+    printed = tool('benchmark.py', '--models', 'focalnet-mm', 'timm', '--peer', f'mine={tmp_path}/peer.py:Small',
+                   '--sizes', '32x64:2:3', '--steps', 'training', '--modes', 'eager', 'with_cp', '--repeats', 2,
+                   '--device', 'cpu', '--out', tmp_path / 'out')
+    assert (tmp_path / 'out' / 'table.md').read_text() in printed
+    rows = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert [(row['model'], row['mode']) for row in rows] == [
+        ('focalnet-mm', 'eager'), ('timm', 'eager'), ('mine', 'eager'), ('focalnet-mm', 'with_cp')]
+    ours, timm, mine, _ = rows
+    assert 0 < mine['seconds'] < min(ours['seconds'], timm['seconds'])
+    assert 0 < mine['peak'] < timm['peak']
+    # 28 M parameters and their gradients, in float32.
+    assert timm['peak'] > 2 * 4 * 28e6
+    assert 0 < ours['floor'] == timm['floor'] < ours['seconds']
+    line = next(line for line in printed.splitlines() if line.startswith('| focalnet-mm | training | 32×64 b2 w3 |'))
+    cells = [cell.strip() for cell in line.split('|')[1:-1]]
+    assert float(cells[9]) == pytest.approx(timm['seconds'] / ours['seconds'], abs=0.006)
+    assert float(cells[10]) == pytest.approx(ours['peak'] / timm['peak'], abs=0.006)
+    assert float(cells[11]) == pytest.approx(ours['seconds'] / ours['floor'], abs=0.06)
+    chart = cv2.imread(str(tmp_path / 'out' / 'chart.png'))
+    assert chart.std() > 10
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--sizes', '224'], '--sizes 224: expected HxW:BATCH:WINDOW, such as 224x224:8:3'),
+    (['--peer', 'x=nowhere.py:X'], '--peer x=nowhere.py:X: expected NAME=FILE:CLASS with a Python file that exists'),
+    (['--models', 'resnet'], "invalid choice: 'resnet'"),
+])
+def test_bad_arguments(arguments, message):
+    out = tool('benchmark.py', *arguments, expect=2)
+    assert message in out
+    assert 'Traceback' not in out
