@@ -136,13 +136,13 @@ def block_training(block: Block, x: Tensor, dtype: torch.dtype) -> Tensor:
         branch = _as_map(_norm(modulation.ln, _rows(branch)), x).to(dtype)
     weight, bias = _parameters(modulation.proj, dtype)
     branch = F.conv2d(branch, weight[:, :, None, None], bias)
-    x = x + block.drop_path(_scaled_map(block, block.norm1, block.gamma_1, branch))
+    x = x + block.drop_path(_scaled(block, block.norm1, block.gamma_1, branch))
 
     parameters = [mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias]
     if not block.post_norm:
         parameters += [block.norm2.weight, block.norm2.bias]
     branch = _mlp(x, parameters, block.norm2.eps, dtype)[0]
-    return x + block.drop_path(_scaled_map(block, block.norm2, block.gamma_2, branch))
+    return x + block.drop_path(_scaled(block, block.norm2, block.gamma_2, branch))
 
 
 def aggregate(context: Tensor, gates: Tensor, weights: list[Tensor], normalize: bool = False) -> Tensor:
@@ -429,12 +429,9 @@ def _depthwise_weight_grad(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
     return total.permute(2, 0, 1)[:, None].to(weight.dtype)
 
 
-def _scaled(block: Block, norm: nn.LayerNorm, gamma: Tensor | None, rows: Tensor) -> Tensor:
+def _scaled(block: Block, norm: nn.LayerNorm, gamma: Tensor | None, x: Tensor) -> Tensor:
     """What follows a branch: the norm of post-norm models and the layer scale."""
+    rows = _rows(x)
     if block.post_norm:
         rows = _norm(norm, rows)
-    return rows if gamma is None else gamma * rows
-
-
-def _scaled_map(block: Block, norm: nn.LayerNorm, gamma: Tensor | None, x: Tensor) -> Tensor:
-    return _as_map(_scaled(block, norm, gamma, _rows(x)), x)
+    return _as_map(rows if gamma is None else gamma * rows, x)

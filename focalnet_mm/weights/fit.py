@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from .files import read_checkpoint
-from .layouts import detect_layout, guess_arch, measure, select_backbone
+from .layouts import detect_layout, guess_arch, measure, select_backbone, shorten
 
 __all__ = ['LoadReport', 'fit_tensor', 'load_into']
 
@@ -182,9 +182,6 @@ def _cause(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     return f': the checkpoint has {has}, this model {needs} ({hint})'
 
 
-def _list(names: list[str] | tuple[str, ...], most: int = 4) -> str:
+def _list(names: list[str] | tuple[str, ...]) -> str:
     """Some of the names in brackets, or nothing where there are none."""
-    if not names:
-        return ''
-    more = f', … {len(names) - most} more' if len(names) > most else ''
-    return f' ({", ".join(names[:most])}{more})'
+    return f' ({shorten(names)})' if names else ''

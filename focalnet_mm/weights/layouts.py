@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..archs import ARCHS, resolve_arch
 
-__all__ = ['LAYOUTS', 'convert', 'detect_layout', 'guess_arch', 'measure', 'select_backbone']
+__all__ = ['LAYOUTS', 'convert', 'detect_layout', 'guess_arch', 'measure', 'select_backbone', 'shorten', 'variant']
 
 #: The layouts that :func:`convert` knows.
 LAYOUTS = ('official', 'timm', 'transformers', 'mm', 'detrex')
@@ -145,18 +145,18 @@ def convert(state_dict: Mapping[str, Tensor], to: str, arch: str | None = None,
             left_out += [name for name in backbone if (match := _OUTPUT_NORM.match(name)) and int(match[1]) != last]
         backbone = {name: tensor for name, tensor in backbone.items() if name not in left_out}
         if left_out:
-            print_log(f'{len(left_out)} tensors are left out: {_shorten(left_out)}.', logger='current')
+            print_log(f'{len(left_out)} tensors are left out: {shorten(left_out)}.', logger='current')
     if to in ('mm', 'detrex'):
         return _put_together(backbone, heads, to)
     if heads:
-        raise ValueError(f'The layout {to} has no place for {len(heads)} tensors of the heads ({_shorten(heads)}): '
+        raise ValueError(f'The layout {to} has no place for {len(heads)} tensors of the heads ({shorten(heads)}): '
                          'convert the backbone alone, with backbone_only.')
     backbone = _with_one_norm(backbone)
     if to == 'official':
         return backbone
     surplus = [name for name in backbone if _OUTPUT_NORM.match(name)]
     if surplus:
-        raise ValueError(f'The layout {to} has one norm, behind the last stage, and no place for {_shorten(surplus)}: '
+        raise ValueError(f'The layout {to} has one norm, behind the last stage, and no place for {shorten(surplus)}: '
                          'leave them out with backbone_only.')
     return _to_transformers(backbone) if to == 'transformers' else _to_timm(backbone, arch)
 
@@ -261,11 +261,7 @@ def _to_transformers(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _to_timm(official: Mapping[str, Tensor], arch: str | None) -> dict[str, Tensor]:
-    arch = arch or guess_arch(official)
-    if arch is None:
-        raise ValueError('These tensors are of no published variant, so that nothing tells whether their norms come '
-                         'before or after: give arch.')
-    settings = resolve_arch(arch)
+    arch, settings = variant(official, arch)
     if settings['normalize_modulator']:
         raise ValueError(f"timm's FocalNet does not normalise the modulator, which {arch} does: it would compute "
                          'something else with these tensors.')
@@ -319,10 +315,11 @@ def _what_else(state_dict: Mapping[str, Tensor]) -> str:
     names = '\n'.join(state_dict)
     if '.attn.qkv.' in names or '.attn.w_msa.' in names:
         return ', but a network with self-attention: give the checkpoint of a FocalNet'
-    return f' in the layout {", ".join(LAYOUTS[:-1])} or {LAYOUTS[-1]}; its first tensors are {_shorten(state_dict, 3)}'
+    return f' in the layout {", ".join(LAYOUTS[:-1])} or {LAYOUTS[-1]}; its first tensors are {shorten(state_dict, 3)}'
 
 
-def _shorten(names: Iterable[str], most: int = 4) -> str:
+def shorten(names: Iterable[str], most: int = 4) -> str:
+    """The first of some names, and how many more there are."""
     names = list(names)
     return ', '.join(names[:most]) + (f', … {len(names) - most} more' if len(names) > most else '')
 
@@ -380,3 +377,16 @@ def guess_arch(tensors: Mapping[str, Tensor]) -> str | None:
                 and found['post_norm_in_modulation'] == settings['post_norm_in_modulation']):
             return name
     return None
+
+
+def variant(official: Mapping[str, Tensor], arch: str | None) -> tuple[str, dict[str, Any]]:
+    """The variant that tensors are of, the one given or else the one they show, and its settings.
+
+    Raises:
+        ValueError: None is given, and they are of no published variant.
+    """
+    arch = arch or guess_arch(official)
+    if arch is None:
+        raise ValueError('These tensors are of no published variant, so that nothing tells whether their norms come '
+                         'before or after: give arch.')
+    return arch, resolve_arch(arch)

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..archs import resolve_arch
 from .download import sha256
 from .files import META_KEY, read_checkpoint, read_rest
-from .layouts import convert, detect_layout, guess_arch, measure, select_backbone
+from .layouts import convert, detect_layout, guess_arch, measure, select_backbone, variant
 
 __all__ = ['convert_file', 'publish', 'transformers_config', 'write_checkpoint', 'write_transformers']
 
@@ -143,11 +143,7 @@ def transformers_config(official: Mapping[str, Tensor], arch: str | None = None)
     Raises:
         ValueError: The variant is unknown, or transformers' FocalNet cannot have these kernels.
     """
-    arch = arch or guess_arch(official)
-    if arch is None:
-        raise ValueError('These tensors are of no published variant, so that nothing tells whether their norms come '
-                         'before or after: give arch.')
-    settings = resolve_arch(arch)
+    _, settings = variant(official, arch)
     found = measure(official)
     channels, classes = found['embed_dims'], official.get('head.bias')
     windows = []
@@ -199,8 +195,7 @@ def publish(source: str | os.PathLike, path: str | os.PathLike, force: bool = Fa
         OSError: The file cannot be written, or does not read back as it was written; there is none then.
     """
     path = Path(path)
-    if path.suffix not in _ENDINGS:
-        raise ValueError(f'{path} must end in {" or ".join(_ENDINGS)}.')
+    _check_ending(path)
     tensors = read_checkpoint(source)
     meta, rest = read_rest(source)
     # Plain values only: both formats can hold them, and reading them is safe.
@@ -208,7 +203,7 @@ def publish(source: str | os.PathLike, path: str | os.PathLike, force: bool = Fa
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.', dir=path.parent) as folder:
         draft = Path(folder) / path.name
-        write_checkpoint(tensors, draft, 'mm', kept)
+        _save(tensors, draft, 'mm', kept)
         published = path.with_name(f'{path.stem}-{sha256(draft)[:8]}{path.suffix}')
         _check_absent(published, force)
         os.replace(draft, published)
@@ -222,9 +217,13 @@ def _check_destination(path: Path, layout: str, force: bool) -> None:
         for name in _TRANSFORMERS_FILES:
             _check_absent(path / name, force)
         return
+    _check_ending(path)
+    _check_absent(path, force)
+
+
+def _check_ending(path: Path) -> None:
     if path.suffix not in _ENDINGS:
         raise ValueError(f'{path} must end in {" or ".join(_ENDINGS)}.')
-    _check_absent(path, force)
 
 
 def _check_absent(path: Path, force: bool) -> None:
