@@ -83,9 +83,8 @@ class Block(nn.Module):
         if implementation == 'channels_last' and x.numel() and self._is_plain():
             autocast = torch.is_autocast_enabled(x.device.type)
             dtype = torch.get_autocast_dtype(x.device.type) if autocast else self.norm1.weight.dtype
-            run = ops.block_training if torch.is_grad_enabled() or self.training else ops.block_inference
             with torch.autocast(x.device.type, enabled=False):
-                return run(self, x.contiguous(memory_format=torch.channels_last), dtype)
+                return ops.compute_block(self, x.contiguous(memory_format=torch.channels_last), dtype)
         x = x + self._branch(x, self.norm1, self.modulation, self.gamma_1)
         return x + self._branch(x, self.norm2, self.mlp, self.gamma_2)
 

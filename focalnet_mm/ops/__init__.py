@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .channels_last import aggregate, block_inference, block_training
+from .channels_last import compute_block
 
-__all__ = ['IMPLEMENTATIONS', 'aggregate', 'block_inference', 'block_training', 'choose']
+__all__ = ['IMPLEMENTATIONS', 'choose', 'compute_block']
 
 #: What ``FocalNet(implementation=…)`` takes.
 IMPLEMENTATIONS = ('auto', 'reference', 'channels_last')

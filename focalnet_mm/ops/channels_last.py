@@ -1,15 +1,16 @@
 """FocalNet's block over channels-last memory, for CPUs: the numbers of the reference in less time and memory.
 
 Pointwise layers run over pieces of the feature map that stay in the cache, so that what lies between two of them is
-never as large as the map. Training keeps what is dear to compute and recomputes what is cheap: of the MLP it keeps the
-hidden layer before its activation, of focal aggregation the levels before theirs. docs/performance.md tells what each
-of this gains.
+never as large as the map. Training keeps what is dear to compute (the context, the levels and the hidden layer before
+their activation) and recomputes what is cheap (norms, activations, the query and the modulator). docs/performance.md
+tells what each of this gains.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +19,11 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from ..focalnet import Block
 
-__all__ = ['aggregate', 'block_inference', 'block_training']
+__all__ = ['compute_block']
 
-# Bytes of the hidden layer at a time: small enough for the cache, and far below the 32 MB from which on glibc takes
-# fresh pages from the system for every allocation.
-_PIECE_BYTES = 3 << 20
+# Bytes of the hidden layer at a time: far below the 32 MB from which on glibc takes fresh pages from the system for
+# every allocation, and so many rows that reordering the weights, which oneDNN does in every call, does not count.
+_PIECE_BYTES = 12 << 20
 # From which kernel on a transposed convolution is the faster one, and its weights' gradient in square tiles, whichever
 # of these sizes pads the map less, with so many bytes of patches at a time.
 _TRANSPOSED_FROM = 9
@@ -35,85 +36,8 @@ _CONVOLUTION_GELU = getattr(torch.ops.mkldnn, '_convolution_pointwise', None) if
     else None
 
 
-def block_inference(block: Block, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """What a block computes, without a graph for gradients.
-
-    Args:
-        block: The block, without dropout or stochastic depth at work.
-        x: Feature map (N, C, H, W) in channels-last memory.
-        dtype: In which to compute convolutions and linear layers; norms and residual sums stay as they are.
-
-    Returns:
-        Feature map (N, C, H, W) in channels-last memory.
-    """
-    modulation, mlp = block.modulation, block.mlp
-    parameters = [block.norm1.weight, block.norm1.bias, block.norm2.weight, block.norm2.bias]
-    for layer in (modulation.f, modulation.h, modulation.proj, mlp.fc1, mlp.fc2):
-        parameters += [layer.weight, layer.bias]
-    kernels = [layer[0].weight for layer in modulation.focal_layers]
-    inner_norm = [modulation.ln.weight, modulation.ln.bias] if isinstance(modulation.ln, nn.LayerNorm) else []
-    scales = [] if block.gamma_1 is None else [block.gamma_1, block.gamma_2]
-    # torch.compile takes the whole as one operator; called without it, that would only cost time.
-    run = _block if torch.compiler.is_compiling() else _compute_block
-    return run(x, parameters, kernels, inner_norm, scales, block.norm1.eps, block.post_norm,
-               modulation.normalize_modulator, dtype)
-
-
-def _compute_block(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], inner_norm: list[Tensor],
-                   scales: list[Tensor], eps: float, post_norm: bool, normalize: bool, dtype: torch.dtype) -> Tensor:
-    norm1, norm2, f, h, proj, fc1, fc2 = zip(parameters[::2], parameters[1::2])
-    h, proj, fc1, fc2 = ((weight.flatten(1).to(dtype), bias.to(dtype)) for weight, bias in (h, proj, fc1, fc2))
-    query, context, gates = _split_f(*f, dtype)
-
-    def norm(rows: Tensor, parameters: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
-        return F.layer_norm(rows, rows.shape[1:], *parameters, eps)
-
-    def after(branch: Tensor, parameters: tuple[Tensor, Tensor], i: int) -> Tensor:
-        if post_norm:
-            branch = norm(branch, parameters)
-        return scales[i] * branch if scales else branch
-
-    rows = _rows(x)
-    normed = (rows if post_norm else norm(rows, norm1)).to(dtype)
-    context = _as_map(_linear(normed, *context), x)
-    gates = _as_map(_linear(normed, *gates), x).contiguous()
-    if normalize:
-        gates = gates / gates.shape[1]
-    *level_gates, global_gate = gates.split(1, 1)
-
-    aggregated: Tensor | None = None
-    for kernel, gate in zip(kernels, level_gates):
-        context = torch.ops.aten.gelu_(_depthwise(context, kernel.to(dtype)))
-        aggregated = context * gate if aggregated is None else aggregated.addcmul_(context, gate)
-    summary = F.gelu(context.mean((2, 3), keepdim=True))
-    aggregated = summary * global_gate if aggregated is None else aggregated.addcmul_(summary, global_gate)
-    aggregated = _rows(aggregated)
-
-    # A layer scale in float32 raises the sum of residuals to it, under autocast too.
-    out = torch.empty_like(rows, dtype=torch.promote_types(rows.dtype, scales[0].dtype) if scales else rows.dtype)
-    for piece in _pieces(rows, hidden=len(fc1[0])):
-        branch = _linear(aggregated[piece], *h).mul_(_linear(normed[piece], *query))
-        if inner_norm:
-            branch = norm(branch, inner_norm).to(dtype)
-        half = rows[piece] + after(_linear(branch, *proj), norm1, 0)
-        branch = (half if post_norm else norm(half, norm2)).to(dtype)
-        branch = _linear(_linear_gelu(branch, *fc1), *fc2)
-        torch.add(half, after(branch, norm2, 1), out=out[piece])
-    return _as_map(out, x)
-
-
-_block = torch.library.custom_op('focalnet_mm::block', _compute_block, mutates_args=())
-
-
-@_block.register_fake
-def _(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], inner_norm: list[Tensor], scales: list[Tensor],
-      eps: float, post_norm: bool, normalize: bool, dtype: torch.dtype) -> Tensor:
-    return torch.empty_like(x, dtype=torch.promote_types(x.dtype, scales[0].dtype) if scales else x.dtype,
-                            memory_format=torch.channels_last)
-
-
-def block_training(block: Block, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """What a block computes, with a graph for first derivatives.
+def compute_block(block: Block, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """What a block computes, with a graph for first derivatives where they are wanted.
 
     Args:
         block: The block, without dropout.
@@ -122,210 +46,365 @@ def block_training(block: Block, x: Tensor, dtype: torch.dtype) -> Tensor:
 
     Returns:
         Feature map (N, C, H, W) in channels-last memory.
-    """
-    modulation, mlp = block.modulation, block.mlp
-    normed = x if block.post_norm else _as_map(_norm(block.norm1, _rows(x)), x)
-    normed = normed.to(dtype)
-    query, context, gates = (F.conv2d(normed, weight[:, :, None, None], bias)
-                             for weight, bias in _split_f(modulation.f.weight, modulation.f.bias, dtype))
-    weights = [layer[0].weight.to(dtype) for layer in modulation.focal_layers]
-    aggregated = aggregate(context, gates, weights, modulation.normalize_modulator)
-    weight, bias = _parameters(modulation.h, dtype)
-    branch = query * F.conv2d(aggregated, weight[:, :, None, None], bias)
-    if isinstance(modulation.ln, nn.LayerNorm):
-        branch = _as_map(_norm(modulation.ln, _rows(branch)), x).to(dtype)
-    weight, bias = _parameters(modulation.proj, dtype)
-    branch = F.conv2d(branch, weight[:, :, None, None], bias)
-    x = x + block.drop_path(_scaled(block, block.norm1, block.gamma_1, branch))
-
-    parameters = [mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias]
-    if not block.post_norm:
-        parameters += [block.norm2.weight, block.norm2.bias]
-    branch = _mlp(x, parameters, block.norm2.eps, dtype)[0]
-    return x + block.drop_path(_scaled(block, block.norm2, block.gamma_2, branch))
-
-
-def aggregate(context: Tensor, gates: Tensor, weights: list[Tensor], normalize: bool = False) -> Tensor:
-    """Focal aggregation (arXiv 2203.11926v3, equations 4 and 5) that keeps one tensor a level for its gradients.
-
-    Args:
-        context: ``Z⁰`` (N, C, H, W).
-        gates: (N, L + 1, H, W), of the levels and of the global context.
-        weights: Depthwise kernels (C, 1, k, k) of the L levels.
-        normalize: Divide by L + 1.
-
-    Returns:
-        ``Zᵒᵘᵗ`` (N, C, H, W) in channels-last memory.
 
     Raises:
         RuntimeError: A second derivative is asked for.
     """
-    return _aggregate(context, gates, weights, normalize)[0]
+    modulation, mlp = block.modulation, block.mlp
+    norms, parameters = [block.norm1, block.norm2], []
+    if isinstance(modulation.ln, nn.LayerNorm):
+        norms.append(modulation.ln)
+    for layer in (modulation.f, modulation.h, modulation.proj, mlp.fc1, mlp.fc2, *norms):
+        parameters += [layer.weight, layer.bias]
+    kernels = [layer[0].weight for layer in modulation.focal_layers]
+    scales = [] if block.gamma_1 is None else [block.gamma_1, block.gamma_2]
+    drops = []
+    if block.training and not isinstance(block.drop_path, nn.Identity):
+        drops = [block.drop_path(x.new_ones(len(x), 1, 1, 1, dtype=dtype)) for _ in range(2)]
+    keep = torch.is_grad_enabled() and any(
+        tensor.requires_grad for tensor in (x, *parameters, *kernels, *scales))
+    # torch.compile takes the whole as one operator; called without it or a graph, that would only cost time.
+    run = _block if keep or torch.compiler.is_compiling() else _compute_block
+    return run(x, parameters, kernels, scales, drops, [norm.eps for norm in norms], block.post_norm,
+               modulation.normalize_modulator, dtype, keep)[0]
+
+
+class _Parts(NamedTuple):
+    """The parameters of a block as (weight, bias), linear layers in the data type of computing."""
+
+    f: tuple[Tensor, Tensor]
+    h: tuple[Tensor, Tensor]
+    proj: tuple[Tensor, Tensor]
+    fc1: tuple[Tensor, Tensor]
+    fc2: tuple[Tensor, Tensor]
+    norm1: tuple[Tensor, Tensor]
+    norm2: tuple[Tensor, Tensor]
+    inner_norm: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def of(cls, parameters: list[Tensor], dtype: torch.dtype) -> _Parts:
+        pairs = list(zip(parameters[::2], parameters[1::2]))
+        return cls(*((weight.flatten(1).to(dtype), bias.to(dtype)) for weight, bias in pairs[:5]), *pairs[5:])
+
+
+class _Kept(NamedTuple):
+    """What the backward pass needs besides input and parameters, each (N · H · W, ·)."""
+
+    #: ``Z⁰``.
+    context: Tensor
+    #: ``G``.
+    gates: Tensor
+    #: ``Zᵒᵘᵗ``.
+    aggregated: Tensor
+    #: ``Zˡ`` before their activation.
+    levels: list[Tensor]
+    #: The map between modulation and MLP.
+    half: Tensor
+    #: The results of modulation and MLP, where a norm or a layer scale follows.
+    branches: list[Tensor]
+    #: The hidden layer of the MLP before its activation, in pieces.
+    hidden: list[Tensor]
+
+    def flat(self) -> list[Tensor]:
+        return [self.context, self.gates, self.aggregated, self.half, *self.levels, *self.branches, *self.hidden]
+
+    @classmethod
+    def of(cls, flat: list[Tensor], levels: int, branches: int) -> _Kept:
+        context, gates, aggregated, half, *rest = flat
+        return cls(context, gates, aggregated, rest[:levels], half, rest[levels:levels + branches],
+                   rest[levels + branches:])
+
+
+def _compute_block(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], scales: list[Tensor],
+                   drops: list[Tensor], eps: list[float], post_norm: bool, normalize: bool, dtype: torch.dtype,
+                   keep: bool) -> list[Tensor]:
+    """The block's output and, if told to, what its backward pass needs."""
+    parts = _Parts.of(parameters, dtype)
+    rows = _rows(x)
+    channels, hidden = rows.shape[1], len(parts.fc1[0])
+    query, below = zip(*(parameter.split((channels, len(parameter) - channels)) for parameter in parts.f))
+    drops = [_per_row(drop, x) for drop in drops]
+
+    def modulation_input(piece: slice) -> Tensor:
+        return (rows[piece] if post_norm else _normalize(rows[piece], parts.norm1, eps[0])[0]).to(dtype)
+
+    def residual(base: Tensor, branch: Tensor, i: int, out: Tensor) -> None:
+        if post_norm:
+            branch = _normalize(branch.to(rows.dtype), (parts.norm1, parts.norm2)[i], eps[i])[0]
+        if scales:
+            branch = scales[i] * branch
+        if drops:
+            branch = branch * drops[i]
+        torch.add(base, branch, out=out)
+
+    context = rows.new_empty(rows.shape, dtype=dtype)
+    gates = rows.new_empty(len(rows), len(kernels) + 1, dtype=dtype)
+    for piece in _pieces(rows, hidden, dtype):
+        context[piece], gates[piece] = _linear(modulation_input(piece), *below).split((channels, gates.shape[1]), 1)
+    aggregated, levels = _aggregate(_as_map(context, x), _as_map(gates, x), [kernel.to(dtype) for kernel in kernels],
+                                    normalize, keep)
+    aggregated = _rows(aggregated)
+
+    # A layer scale in float32 raises the sum of residuals to it, under autocast too.
+    out = torch.empty_like(rows, dtype=torch.promote_types(rows.dtype, scales[0].dtype) if scales else rows.dtype)
+    kept = _Kept(context, gates, aggregated, [_rows(level) for level in levels], torch.empty_like(out),
+                 [torch.empty_like(context) for _ in range(2 if post_norm or scales else 0)], []) if keep else None
+    for piece in _pieces(rows, hidden, dtype):
+        branch = _linear(aggregated[piece], *parts.h).mul_(_linear(modulation_input(piece), *query))
+        if parts.inner_norm:
+            branch = _normalize(branch.to(rows.dtype), parts.inner_norm, eps[2])[0].to(dtype)
+        branch = _linear(branch, *parts.proj)
+        half = kept.half[piece] if kept else torch.empty_like(out[piece])
+        residual(rows[piece], branch, 0, out=half)
+        if kept and kept.branches:
+            kept.branches[0][piece] = branch
+        branch = (half if post_norm else _normalize(half, parts.norm2, eps[1])[0]).to(dtype)
+        if kept:
+            kept.hidden.append(_linear(branch, *parts.fc1))
+            if len(kept.hidden) == 1:
+                activated = torch.empty_like(kept.hidden[0])
+            branch = torch.ops.aten.gelu.out(kept.hidden[-1], out=activated[:len(branch)])
+        else:
+            branch = _linear_gelu(branch, *parts.fc1)
+        branch = _linear(branch, *parts.fc2)
+        residual(half, branch, 1, out=out[piece])
+        if kept and kept.branches:
+            kept.branches[1][piece] = branch
+    return [_as_map(out, x), *(kept.flat() if kept else [])]
 
 
 # Operators of their own are whole for torch.compile, which would unroll the pieces, and fuse less, otherwise.
-@torch.library.custom_op('focalnet_mm::aggregate', mutates_args=())
-def _aggregate(context: Tensor, gates: Tensor, weights: list[Tensor], normalize: bool) -> list[Tensor]:
-    """``Zᵒᵘᵗ``, and each level before its activation."""
-    context = context.contiguous(memory_format=torch.channels_last)
-    gates = gates.contiguous()
-    *level_gates, global_gate = (gates / gates.shape[1] if normalize else gates).split(1, 1)
-    levels, current = [], context
+_block = torch.library.custom_op('focalnet_mm::block', _compute_block, mutates_args=())
+
+
+@_block.register_fake
+def _(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], scales: list[Tensor], drops: list[Tensor],
+      eps: list[float], post_norm: bool, normalize: bool, dtype: torch.dtype, keep: bool) -> list[Tensor]:
+    out = torch.empty_like(x, dtype=torch.promote_types(x.dtype, scales[0].dtype) if scales else x.dtype,
+                           memory_format=torch.channels_last)
+    if not keep:
+        return [out]
+    rows, levels = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]), len(kernels)
+    hidden = len(parameters[6])
+    context, aggregated, *maps = (torch.empty_like(rows, dtype=dtype)
+                                  for _ in range(2 + levels + (2 if post_norm or scales else 0)))
+    return [out, *_Kept(
+        context, rows.new_empty(len(rows), levels + 1, dtype=dtype), aggregated, maps[:levels],
+        torch.empty_like(rows, dtype=out.dtype), maps[levels:],
+        [rows.new_empty(piece.stop - piece.start, hidden, dtype=dtype) for piece in _pieces(rows, hidden, dtype)],
+    ).flat()]
+
+
+@torch.library.custom_op('focalnet_mm::block_backward', mutates_args=())
+def _block_backward(grad: Tensor, x: Tensor, parameters: list[Tensor], kernels: list[Tensor], scales: list[Tensor],
+                    drops: list[Tensor], kept: list[Tensor], eps: list[float], post_norm: bool, normalize: bool,
+                    dtype: torch.dtype) -> list[Tensor]:
+    """Gradients of the input, the parameters, the kernels and the layer scales."""
+    parts = _Parts.of(parameters, dtype)
+    context, gates, aggregated, levels, half, branches, hidden = _Kept.of(
+        kept, len(kernels), 2 if post_norm or scales else 0)
+    rows, grad_rows = _rows(x), _rows(grad.contiguous(memory_format=torch.channels_last))
+    channels = rows.shape[1]
+    query = [parameter[:channels] for parameter in parts.f]
+    f, h, proj, fc1, fc2 = (weight.t().contiguous() for weight, _ in parts[:5])
+    drops = [_per_row(drop, x) for drop in drops]
+    grads: dict[str, list[Tensor]] = {}
+
+    def collect(name: str, *found: Tensor) -> None:
+        """Add gradients of some rows to those of the rows before."""
+        if name not in grads:
+            grads[name] = [part.to(parameters[0].dtype) for part in found]
+        else:
+            for total, part in zip(grads[name], found, strict=True):
+                total += part
+
+    def linear_backward(name: str, grad: Tensor, given: Tensor) -> None:
+        collect(name, _weight_grad(grad, given), grad.sum(0))
+
+    def norm_backward(name: str, grad: Tensor, given: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
+        grad, *found = torch.ops.aten.native_layer_norm_backward(
+            grad.to(given.dtype), given, [channels], mean, rstd, *getattr(parts, name), [True, True, True])
+        collect(name, *found)
+        return grad
+
+    def residual_backward(grad: Tensor, piece: slice, i: int) -> Tensor:
+        """The gradient of what modulation (0) or MLP (1) returned."""
+        name = ('norm1', 'norm2')[i]
+        if drops:
+            grad = grad * drops[i][piece]
+        if branches:
+            branch = branches[i][piece].to(rows.dtype)
+            normed, mean, rstd = _normalize(branch, getattr(parts, name), eps[i]) if post_norm else (branch, None, None)
+            if scales:
+                collect(f'scale{i}', (grad * normed).sum(0))
+                grad = grad * scales[i]
+            if post_norm:
+                grad = norm_backward(name, grad, branch, mean, rstd)
+        return grad.to(dtype)
+
+    grad_x, grad_query, grad_aggregated = (torch.empty_like(tensor) for tensor in (grad_rows, context, context))
+    activated = torch.empty_like(hidden[0])
+    for piece, before in zip(_pieces(rows, len(fc2), dtype), hidden, strict=True):
+        grad_branch = residual_backward(grad_rows[piece], piece, 1)
+        linear_backward('fc2', grad_branch, torch.ops.aten.gelu.out(before, out=activated[:len(before)]))
+        grad_branch = _linear(grad_branch, fc2, None)
+        torch.ops.aten.gelu_backward.grad_input(grad_branch, before, grad_input=grad_branch)
+        given = half[piece]
+        if post_norm:
+            linear_backward('fc1', grad_branch, given.to(dtype))
+            grad_half = grad_rows[piece] + _linear(grad_branch, fc1, None)
+        else:
+            normed, mean, rstd = _normalize(given, parts.norm2, eps[1])
+            linear_backward('fc1', grad_branch, normed.to(dtype))
+            grad_half = grad_rows[piece] + norm_backward('norm2', _linear(grad_branch, fc1, None), given, mean, rstd)
+        grad_x[piece] = grad_half
+
+        grad_branch = residual_backward(grad_half, piece, 0)
+        normed = (rows[piece] if post_norm else _normalize(rows[piece], parts.norm1, eps[0])[0]).to(dtype)
+        modulator, queries = _linear(aggregated[piece], *parts.h), _linear(normed, *query)
+        product = modulator * queries
+        if parts.inner_norm:
+            product = product.to(rows.dtype)
+            normed, mean, rstd = _normalize(product, parts.inner_norm, eps[2])
+            linear_backward('proj', grad_branch, normed.to(dtype))
+            grad_branch = norm_backward(
+                'inner_norm', _linear(grad_branch, proj, None), product, mean, rstd).to(dtype)
+        else:
+            linear_backward('proj', grad_branch, product)
+            grad_branch = _linear(grad_branch, proj, None)
+        torch.mul(grad_branch, modulator, out=grad_query[piece])
+        grad_branch = grad_branch.mul_(queries)
+        linear_backward('h', grad_branch, aggregated[piece])
+        grad_aggregated[piece] = _linear(grad_branch, h, None)
+
+    grad_context, grad_gates, grad_kernels = _aggregate_backward(
+        *(_as_map(tensor, x) for tensor in (grad_aggregated, context, gates)),
+        [kernel.to(dtype) for kernel in kernels], [_as_map(level, x) for level in levels], normalize)
+    for piece in _pieces(rows, len(fc2), dtype):
+        grad_f = torch.cat([grad_query[piece], grad_context[piece], grad_gates[piece]], 1)
+        given = rows[piece]
+        if post_norm:
+            linear_backward('f', grad_f, given.to(dtype))
+            grad_x[piece] += _linear(grad_f, f, None)
+        else:
+            normed, mean, rstd = _normalize(given, parts.norm1, eps[0])
+            linear_backward('f', grad_f, normed.to(dtype))
+            grad_x[piece] += norm_backward('norm1', _linear(grad_f, f, None), given, mean, rstd)
+
+    found = [grad for name, part in zip(parts._fields, parts) if part for grad in grads[name]]
+    return [_as_map(grad_x, x).to(x.dtype),
+            *(grad.view_as(parameter) for grad, parameter in zip(found, parameters, strict=True)),
+            *(grad.to(kernel.dtype) for grad, kernel in zip(grad_kernels, kernels, strict=True)),
+            *(grads[f'scale{i}'][0] for i in range(len(scales)))]
+
+
+@_block_backward.register_fake
+def _(grad: Tensor, x: Tensor, parameters: list[Tensor], kernels: list[Tensor], scales: list[Tensor],
+      drops: list[Tensor], kept: list[Tensor], eps: list[float], post_norm: bool, normalize: bool,
+      dtype: torch.dtype) -> list[Tensor]:
+    return [torch.empty_like(x, memory_format=torch.channels_last),
+            *(torch.empty_like(tensor, memory_format=torch.contiguous_format)
+              for tensor in (*parameters, *kernels, *scales))]
+
+
+def _save_block(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    x, *lists, eps, post_norm, normalize, dtype, _ = inputs
+    # Nothing but the block's output has a gradient; zeros for the rest would be as large as all that is kept.
+    ctx.set_materialize_grads(False)
+    ctx.lengths = [len(tensors) for tensors in lists]
+    ctx.settings = eps, post_norm, normalize, dtype
+    ctx.save_for_backward(x, *itertools.chain(*lists), *output[1:])
+
+
+def _differentiate_block(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+    if grads[0] is None:
+        return None, *([None] * length for length in ctx.lengths), None, None, None, None, None
+    x, *saved = ctx.saved_tensors
+    saved = iter(saved)
+    lists = [list(itertools.islice(saved, length)) for length in ctx.lengths]
+    grad_x, *found = _block_backward(grads[0], x, *lists, list(saved), *ctx.settings)
+    found = iter(found)
+    parameters, kernels, scales = (list(itertools.islice(found, length)) for length in ctx.lengths[:3])
+    return grad_x, parameters, kernels, scales, [None] * ctx.lengths[3], None, None, None, None, None
+
+
+_block.register_autograd(_differentiate_block, setup_context=_save_block)
+
+
+def _aggregate(context: Tensor, gates: Tensor, kernels: list[Tensor], normalize: bool,
+               keep: bool) -> tuple[Tensor, list[Tensor]]:
+    """Focal aggregation (arXiv 2203.11926v3, equations 4 and 5), over maps: ``Zᵒᵘᵗ`` and, if told to keep them, the
+    levels before their activation. Otherwise it overwrites the context."""
+    *level_gates, global_gate = _scaled_gates(gates, normalize).split(1, 1)
+    levels, current, buffer = [], context, torch.empty_like(context) if keep else context
     aggregated: Tensor | None = None
-    for weight, gate in zip(weights, level_gates):
-        levels.append(_depthwise(current, weight))
-        current = _gelu(levels[-1], out=None if current is context else current)
+    for kernel, gate in zip(kernels, level_gates):
+        level = _depthwise(current, kernel)
+        current = torch.ops.aten.gelu.out(level, out=buffer)
+        if keep:
+            levels.append(level)
         aggregated = current * gate if aggregated is None else aggregated.addcmul_(current, gate)
     summary = F.gelu(current.mean((2, 3), keepdim=True))
     aggregated = summary * global_gate if aggregated is None else aggregated.addcmul_(summary, global_gate)
-    return [aggregated, *levels]
+    return aggregated, levels
 
 
-@_aggregate.register_fake
-def _(context: Tensor, gates: Tensor, weights: list[Tensor], normalize: bool) -> list[Tensor]:
-    return [torch.empty_like(context, memory_format=torch.channels_last) for _ in range(len(weights) + 1)]
-
-
-@torch.library.custom_op('focalnet_mm::aggregate_backward', mutates_args=())
-def _aggregate_backward(grad: Tensor, context: Tensor, gates: Tensor, weights: list[Tensor], levels: list[Tensor],
-                        normalize: bool) -> list[Tensor]:
-    """Gradients of context, gates and weights."""
-    context, grad = (x.contiguous(memory_format=torch.channels_last) for x in (context, grad))
-    gates = gates.contiguous()
-    if normalize:
-        grad = grad / gates.shape[1]
+def _aggregate_backward(grad: Tensor, context: Tensor, gates: Tensor, kernels: list[Tensor], levels: list[Tensor],
+                        normalize: bool) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Gradients of context and gates, each (N · H · W, ·), and of the kernels."""
+    gates = _scaled_gates(gates, normalize)
+    *level_gates, global_gate = gates.split(1, 1)
     grad_rows = _rows(grad)
     count, channels, height, width = context.shape
-    current = F.gelu(levels[-1]) if levels else context
+    buffer = torch.empty_like(context) if levels else context
+    current = torch.ops.aten.gelu.out(levels[-1], out=buffer) if levels else context
     mean = current.mean((2, 3), keepdim=True)
-    *level_gates, global_gate = gates.split(1, 1)
     by_sample = grad_rows.view(count, height * width, channels)
-    grad_gates = torch.empty_like(gates)
-    grad_gates[:, -1] = (by_sample @ F.gelu(mean)[..., 0]).view(count, height, width)
+    grad_gates = grad_rows.new_empty(len(grad_rows), gates.shape[1])
+    grad_gates[:, -1] = (by_sample @ F.gelu(mean)[..., 0]).flatten()
     grad_mean = global_gate.reshape(count, 1, -1) @ by_sample
     grad_mean = torch.ops.aten.gelu_backward(grad_mean.view(mean.shape), mean)
     below = (grad_mean / (height * width)).expand_as(context).contiguous(memory_format=torch.channels_last)
-    grad_weights = []
+    grad_kernels = []
     above_rows = torch.empty_like(grad_rows)
     for i in reversed(range(len(levels))):
         below_rows, current_rows, level_rows = map(_rows, (below, current, levels[i]))
-        gate_rows, grad_gate = level_gates[i].reshape(-1, 1), grad_gates.new_empty(len(grad_rows))
-        for piece in _pieces(grad_rows, hidden=4 * channels):
-            grad_gate[piece] = (grad_rows[piece] * current_rows[piece]).sum(1)
+        gate_rows = level_gates[i].reshape(-1, 1)
+        for piece in _pieces(grad_rows, 4 * channels, grad.dtype):
+            grad_gates[piece, i] = (grad_rows[piece] * current_rows[piece]).sum(1)
             above = torch.addcmul(below_rows[piece], grad_rows[piece], gate_rows[piece])
             above_rows[piece] = torch.ops.aten.gelu_backward(above, level_rows[piece])
-        grad_gates[:, i] = grad_gate.view(count, height, width)
         above = _as_map(above_rows, context)
-        current = context if i == 0 else _gelu(levels[i - 1], out=current)
-        grad_weights.append(_depthwise_weight_grad(current, above, weights[i]).contiguous())
-        below = _depthwise(above, weights[i].flip(2, 3))
-    return [below, grad_gates, *reversed(grad_weights)]
+        current = context if i == 0 else torch.ops.aten.gelu.out(levels[i - 1], out=buffer)
+        grad_kernels.append(_depthwise_weight_grad(current, above, kernels[i]).contiguous())
+        below = _depthwise(above, kernels[i].flip(2, 3))
+    return _rows(below), grad_gates.div_(gates.shape[1]) if normalize else grad_gates, grad_kernels[::-1]
 
 
-@_aggregate_backward.register_fake
-def _(grad: Tensor, context: Tensor, gates: Tensor, weights: list[Tensor], levels: list[Tensor],
-      normalize: bool) -> list[Tensor]:
-    return [torch.empty_like(context, memory_format=torch.channels_last),
-            *(torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (gates, *weights))]
+def _scaled_gates(gates: Tensor, normalize: bool) -> Tensor:
+    """Dense maps of the gates, a normalised modulator's divisor among them."""
+    return gates / gates.shape[1] if normalize else gates.contiguous()
 
 
-def _save_aggregation(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    context, gates, weights, ctx.normalize = inputs
-    ctx.save_for_backward(context, gates, *weights, *output[1:])
-
-
-def _differentiate_aggregation(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    context, gates, *rest = ctx.saved_tensors
-    weights, levels = rest[:len(rest) // 2], rest[len(rest) // 2:]
-    grad_context, grad_gates, *grad_weights = _aggregate_backward(
-        grads[0], context, gates, weights, levels, ctx.normalize)
-    return grad_context, grad_gates, grad_weights, None
-
-
-_aggregate.register_autograd(_differentiate_aggregation, setup_context=_save_aggregation)
-
-
-@torch.library.custom_op('focalnet_mm::mlp', mutates_args=())
-def _mlp(x: Tensor, parameters: list[Tensor], eps: float, dtype: torch.dtype) -> list[Tensor]:
-    """Linear layer, GELU, linear layer over a map, after a norm if its parameters follow; and the pieces of what is
-    before the activation."""
-    weight1, bias1, weight2, bias2 = (parameter.to(dtype) for parameter in parameters[:4])
-    rows = _rows(x.contiguous(memory_format=torch.channels_last))
-    out = rows.new_empty(len(rows), len(bias2), dtype=dtype)
-    hidden = []
-    for piece in _pieces(rows, hidden=len(bias1)):
-        normed, *_ = _normalize(rows[piece], parameters[4:], eps)
-        hidden.append(_linear(normed.to(dtype), weight1, bias1))
-        out[piece] = _linear(F.gelu(hidden[-1]), weight2, bias2)
-    return [_as_map(out, x), *hidden]
-
-
-@_mlp.register_fake
-def _(x: Tensor, parameters: list[Tensor], eps: float, dtype: torch.dtype) -> list[Tensor]:
-    count, _, height, width = x.shape
-    rows = x.new_empty(count * height * width, 1)
-    out = x.new_empty(count, height, width, len(parameters[3]), dtype=dtype).permute(0, 3, 1, 2)
-    hidden = len(parameters[1])
-    return [out, *(x.new_empty(piece.stop - piece.start, hidden, dtype=dtype) for piece in _pieces(rows, hidden))]
-
-
-@torch.library.custom_op('focalnet_mm::mlp_backward', mutates_args=())
-def _mlp_backward(grad: Tensor, x: Tensor, parameters: list[Tensor], hidden: list[Tensor], eps: float) -> list[Tensor]:
-    """Gradients of the map and the parameters."""
-    dtype = grad.dtype
-    rows, grad_rows = (_rows(tensor.contiguous(memory_format=torch.channels_last)) for tensor in (x, grad))
-    weight1, weight2 = (parameter.to(dtype).t().contiguous() for parameter in parameters[0:4:2])
-    grad_x = torch.empty_like(rows)
-    totals: list[Tensor] = []
-    for piece, before in zip(_pieces(rows, hidden=len(parameters[0])), hidden, strict=True):
-        normed, mean, rstd = _normalize(rows[piece], parameters[4:], eps)
-        out = grad_rows[piece]
-        inner = torch.ops.aten.gelu_backward(_linear(out, weight2, None), before)
-        parts = [inner.t() @ normed.to(dtype), inner.sum(0), out.t() @ F.gelu(before), out.sum(0)]
-        outer = _linear(inner, weight1, None).to(rows.dtype)
-        if parameters[4:]:
-            outer, *of_norm = torch.ops.aten.native_layer_norm_backward(
-                outer, rows[piece], [rows.shape[1]], mean, rstd, *parameters[4:], [True, True, True])
-            parts += of_norm
-        grad_x[piece] = outer
-        if not totals:
-            totals = [part.to(parameter.dtype) for part, parameter in zip(parts, parameters, strict=True)]
-        else:
-            for total, part in zip(totals, parts, strict=True):
-                total += part
-    return [_as_map(grad_x, x), *totals]
-
-
-@_mlp_backward.register_fake
-def _(grad: Tensor, x: Tensor, parameters: list[Tensor], hidden: list[Tensor], eps: float) -> list[Tensor]:
-    return [torch.empty_like(x, memory_format=torch.channels_last),
-            *(torch.empty_like(parameter, memory_format=torch.contiguous_format) for parameter in parameters)]
-
-
-def _save_mlp(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    x, parameters, ctx.eps, _ = inputs
-    ctx.save_for_backward(x, *parameters, *output[1:])
-    ctx.count = len(parameters)
-
-
-def _differentiate_mlp(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    x, *rest = ctx.saved_tensors
-    grad_x, *grad_parameters = _mlp_backward(grads[0], x, rest[:ctx.count], rest[ctx.count:], ctx.eps)
-    return grad_x, grad_parameters, None, None
-
-
-_mlp.register_autograd(_differentiate_mlp, setup_context=_save_mlp)
-
-
-def _normalize(rows: Tensor, parameters: list[Tensor], eps: float) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Layer normalisation, its mean and its inverse deviation; without parameters there is none."""
-    if not parameters:
-        return rows, None, None
+def _normalize(rows: Tensor, parameters: tuple[Tensor, Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Layer normalisation, its mean and its inverse deviation."""
     return torch.ops.aten.native_layer_norm(rows, [rows.shape[1]], *parameters, eps)
 
 
-def _pieces(rows: Tensor, hidden: int) -> Iterator[slice]:
-    size = max(64, _PIECE_BYTES // (hidden * rows.element_size()))
+def _weight_grad(grad: Tensor, given: Tensor) -> Tensor:
+    """The gradient of a linear layer's weight; in float32 oneDNN's convolutions are twice as fast as torch.mm."""
+    if grad.dtype != torch.float32:
+        return grad.t() @ given
+    weight = grad.new_empty(1).expand(grad.shape[1], given.shape[1], 1, 1)
+    return torch.ops.aten.convolution_backward(
+        _as_column(grad), _as_column(given), weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1,
+        [False, True, False])[1].flatten(1)
+
+
+def _pieces(rows: Tensor, hidden: int, dtype: torch.dtype) -> Iterator[slice]:
+    """Equal parts of the rows, so that the hidden layer of each stays below the limit."""
+    count = -(-len(rows) * hidden * dtype.itemsize // _PIECE_BYTES)
+    size = -(-len(rows) // count)
     for start in range(0, len(rows), size):
         yield slice(start, min(start + size, len(rows)))
 
@@ -341,19 +420,9 @@ def _as_map(rows: Tensor, like: Tensor) -> Tensor:
     return rows.view(count, height, width, rows.shape[1]).permute(0, 3, 1, 2)
 
 
-def _norm(norm: nn.LayerNorm, rows: Tensor) -> Tensor:
-    return F.layer_norm(rows, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-
-
-def _parameters(layer: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    return layer.weight.flatten(1).to(dtype), layer.bias.to(dtype)
-
-
-def _split_f(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
-    """Weight and bias of query, context and gates: computed apart, each result is dense."""
-    channels = weight.shape[1]
-    sizes = (channels, channels, len(weight) - 2 * channels)
-    return list(zip(weight.to(dtype).split(sizes), bias.to(dtype).split(sizes)))
+def _per_row(x: Tensor, like: Tensor) -> Tensor:
+    """(N, 1, 1, 1) → (N · H · W, 1) with the H and W of a map."""
+    return x.expand(-1, 1, *like.shape[2:]).reshape(-1, 1)
 
 
 def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -373,11 +442,6 @@ def _linear_gelu(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def _as_column(rows: Tensor) -> Tensor:
     """(R, C) → (1, C, R, 1) in channels-last memory."""
     return rows.view(1, len(rows), 1, rows.shape[1]).permute(0, 3, 1, 2)
-
-
-def _gelu(x: Tensor, out: Tensor | None) -> Tensor:
-    """GELU into memory that is at hand already: fresh pages cost several times the arithmetic."""
-    return F.gelu(x) if out is None else torch.ops.aten.gelu.out(x, out=out)
 
 
 def _depthwise(x: Tensor, weight: Tensor) -> Tensor:
@@ -427,11 +491,3 @@ def _depthwise_weight_grad(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
             sums = F.conv2d(patches, kernels, groups=len(kernels)).permute(0, 2, 3, 1)
             total += sums.reshape(kernel, kernel, -1, channels).sum(2, dtype=torch.float32)
     return total.permute(2, 0, 1)[:, None].to(weight.dtype)
-
-
-def _scaled(block: Block, norm: nn.LayerNorm, gamma: Tensor | None, x: Tensor) -> Tensor:
-    """What follows a branch: the norm of post-norm models and the layer scale."""
-    rows = _rows(x)
-    if block.post_norm:
-        rows = _norm(norm, rows)
-    return _as_map(rows if gamma is None else gamma * rows, x)
