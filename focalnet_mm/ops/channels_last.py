@@ -115,6 +115,20 @@ class _Kept(NamedTuple):
                    rest[levels + branches:])
 
 
+def _kept_branches(scales: list[Tensor], post_norm: bool) -> int:
+    """How many results of modulation and MLP the backward pass needs."""
+    return 2 if post_norm or scales else 0
+
+
+def _residual_dtype(x: Tensor, scales: list[Tensor]) -> torch.dtype:
+    """That of the residual sums: a layer scale in float32 raises them to it, under autocast too."""
+    return torch.promote_types(x.dtype, scales[0].dtype) if scales else x.dtype
+
+
+def _modulation_input(rows: Tensor, parts: _Parts, eps: list[float], post_norm: bool, dtype: torch.dtype) -> Tensor:
+    return (rows if post_norm else _normalize(rows, parts.norm1, eps[0])[0]).to(dtype)
+
+
 def _compute_block(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], scales: list[Tensor],
                    drops: list[Tensor], eps: list[float], post_norm: bool, normalize: bool, dtype: torch.dtype,
                    keep: bool) -> list[Tensor]:
@@ -122,11 +136,8 @@ def _compute_block(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], s
     parts = _Parts.of(parameters, dtype)
     rows = _rows(x)
     channels, hidden = rows.shape[1], len(parts.fc1[0])
-    query, below = zip(*(parameter.split((channels, len(parameter) - channels)) for parameter in parts.f))
+    query, context_gates = zip(*(parameter.split((channels, len(parameter) - channels)) for parameter in parts.f))
     drops = [_per_row(drop, x) for drop in drops]
-
-    def modulation_input(piece: slice) -> Tensor:
-        return (rows[piece] if post_norm else _normalize(rows[piece], parts.norm1, eps[0])[0]).to(dtype)
 
     def residual(base: Tensor, branch: Tensor, i: int, out: Tensor) -> None:
         if post_norm:
@@ -140,17 +151,19 @@ def _compute_block(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], s
     context = rows.new_empty(rows.shape, dtype=dtype)
     gates = rows.new_empty(len(rows), len(kernels) + 1, dtype=dtype)
     for piece in _pieces(rows, hidden, dtype):
-        context[piece], gates[piece] = _linear(modulation_input(piece), *below).split((channels, gates.shape[1]), 1)
+        context[piece], gates[piece] = _linear(
+            _modulation_input(rows[piece], parts, eps, post_norm, dtype), *context_gates).split(
+                (channels, gates.shape[1]), 1)
     aggregated, levels = _aggregate(_as_map(context, x), _as_map(gates, x), [kernel.to(dtype) for kernel in kernels],
                                     normalize, keep)
     aggregated = _rows(aggregated)
 
-    # A layer scale in float32 raises the sum of residuals to it, under autocast too.
-    out = torch.empty_like(rows, dtype=torch.promote_types(rows.dtype, scales[0].dtype) if scales else rows.dtype)
+    out = torch.empty_like(rows, dtype=_residual_dtype(rows, scales))
     kept = _Kept(context, gates, aggregated, [_rows(level) for level in levels], torch.empty_like(out),
-                 [torch.empty_like(context) for _ in range(2 if post_norm or scales else 0)], []) if keep else None
+                 [torch.empty_like(context) for _ in range(_kept_branches(scales, post_norm))], []) if keep else None
     for piece in _pieces(rows, hidden, dtype):
-        branch = _linear(aggregated[piece], *parts.h).mul_(_linear(modulation_input(piece), *query))
+        queries = _linear(_modulation_input(rows[piece], parts, eps, post_norm, dtype), *query)
+        branch = _linear(aggregated[piece], *parts.h).mul_(queries)
         if parts.inner_norm:
             branch = _normalize(branch.to(rows.dtype), parts.inner_norm, eps[2])[0].to(dtype)
         branch = _linear(branch, *parts.proj)
@@ -180,14 +193,13 @@ _block = torch.library.custom_op('focalnet_mm::block', _compute_block, mutates_a
 @_block.register_fake
 def _(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], scales: list[Tensor], drops: list[Tensor],
       eps: list[float], post_norm: bool, normalize: bool, dtype: torch.dtype, keep: bool) -> list[Tensor]:
-    out = torch.empty_like(x, dtype=torch.promote_types(x.dtype, scales[0].dtype) if scales else x.dtype,
-                           memory_format=torch.channels_last)
+    out = torch.empty_like(x, dtype=_residual_dtype(x, scales), memory_format=torch.channels_last)
     if not keep:
         return [out]
     rows, levels = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]), len(kernels)
-    hidden = len(parameters[6])
+    hidden = len(_Parts.of(parameters, dtype).fc1[0])
     context, aggregated, *maps = (torch.empty_like(rows, dtype=dtype)
-                                  for _ in range(2 + levels + (2 if post_norm or scales else 0)))
+                                  for _ in range(2 + levels + _kept_branches(scales, post_norm)))
     return [out, *_Kept(
         context, rows.new_empty(len(rows), levels + 1, dtype=dtype), aggregated, maps[:levels],
         torch.empty_like(rows, dtype=out.dtype), maps[levels:],
@@ -202,7 +214,7 @@ def _block_backward(grad: Tensor, x: Tensor, parameters: list[Tensor], kernels: 
     """Gradients of the input, the parameters, the kernels and the layer scales."""
     parts = _Parts.of(parameters, dtype)
     context, gates, aggregated, levels, half, branches, hidden = _Kept.of(
-        kept, len(kernels), 2 if post_norm or scales else 0)
+        kept, len(kernels), _kept_branches(scales, post_norm))
     rows, grad_rows = _rows(x), _rows(grad.contiguous(memory_format=torch.channels_last))
     channels = rows.shape[1]
     query = [parameter[:channels] for parameter in parts.f]
@@ -260,8 +272,8 @@ def _block_backward(grad: Tensor, x: Tensor, parameters: list[Tensor], kernels: 
         grad_x[piece] = grad_half
 
         grad_branch = residual_backward(grad_half, piece, 0)
-        normed = (rows[piece] if post_norm else _normalize(rows[piece], parts.norm1, eps[0])[0]).to(dtype)
-        modulator, queries = _linear(aggregated[piece], *parts.h), _linear(normed, *query)
+        modulator = _linear(aggregated[piece], *parts.h)
+        queries = _linear(_modulation_input(rows[piece], parts, eps, post_norm, dtype), *query)
         product = modulator * queries
         if parts.inner_norm:
             product = product.to(rows.dtype)
