@@ -150,7 +150,9 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
     images = torch.randn(job['batch'], 3, job['height'], job['width'])
     if 'channels-last' in job['model']:
         model, images = (thing.to(memory_format=torch.channels_last) for thing in (model, images))
-    model, images = model.train(training).to(device), images.to(device)
+    # mmdet's Swin returns nothing from train().
+    model.train(training)
+    model, images = model.to(device), images.to(device)
     before = resident('VmRSS') if device == 'cpu' else 0
     run = torch.compile(model) if job['mode'] == 'compile' else model
     dtype = DTYPES[job['dtype']]
