@@ -139,13 +139,13 @@ def _compute_block(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], s
     query, context_gates = zip(*(parameter.split((channels, len(parameter) - channels)) for parameter in parts.f))
     drops = [_per_row(drop, x) for drop in drops]
 
-    def residual(base: Tensor, branch: Tensor, i: int, out: Tensor) -> None:
+    def residual(base: Tensor, branch: Tensor, piece: slice, i: int, out: Tensor) -> None:
         if post_norm:
             branch = _normalize(branch.to(rows.dtype), (parts.norm1, parts.norm2)[i], eps[i])[0]
         if scales:
             branch = scales[i] * branch
         if drops:
-            branch = branch * drops[i]
+            branch = branch * drops[i][piece]
         torch.add(base, branch, out=out)
 
     context = rows.new_empty(rows.shape, dtype=dtype)
@@ -168,7 +168,7 @@ def _compute_block(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], s
             branch = _normalize(branch.to(rows.dtype), parts.inner_norm, eps[2])[0].to(dtype)
         branch = _linear(branch, *parts.proj)
         half = kept.half[piece] if kept else torch.empty_like(out[piece])
-        residual(rows[piece], branch, 0, out=half)
+        residual(rows[piece], branch, piece, 0, out=half)
         if kept and kept.branches:
             kept.branches[0][piece] = branch
         branch = (half if post_norm else _normalize(half, parts.norm2, eps[1])[0]).to(dtype)
@@ -180,7 +180,7 @@ def _compute_block(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], s
         else:
             branch = _linear_gelu(branch, *parts.fc1)
         branch = _linear(branch, *parts.fc2)
-        residual(half, branch, 1, out=out[piece])
+        residual(half, branch, piece, 1, out=out[piece])
         if kept and kept.branches:
             kept.branches[1][piece] = branch
     return [_as_map(out, x), *(kept.flat() if kept else [])]
