@@ -52,8 +52,8 @@ $(VENV)/.installed: $(VENV)/.openmmlab setup.py requirements/runtime.txt
 	$(PIP) install --no-build-isolation -e .
 	touch $@
 
-$(VENV)/.tests: $(VENV)/.installed requirements/tests.txt requirements/tests-nodeps.txt
-	$(PIP) install -r requirements/tests.txt
+$(VENV)/.tests: $(VENV)/.installed requirements/tests.txt requirements/onnx.txt requirements/tests-nodeps.txt
+	$(PIP) install -r requirements/tests.txt -r requirements/onnx.txt
 	$(PIP) install --no-deps -r requirements/tests-nodeps.txt
 	touch $@
 

@@ -62,6 +62,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['focalnet_mm', 'focalnet_mm.*']),
     install_requires=requirements('runtime'),
-    extras_require=dict(hub=requirements('hub'), tests=requirements('tests')),
+    package_data={'focalnet_mm.gallery': ['index.html']},
+    extras_require=dict(hub=requirements('hub'), onnx=requirements('onnx'), tests=requirements('tests')),
     cmdclass=dict(build_py=BuildWithMim),
 )

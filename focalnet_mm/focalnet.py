@@ -53,8 +53,8 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         bottom, right = -x.shape[2] % self.stride, -x.shape[3] % self.stride
-        # A trace that left the padding out could not be run at another size later.
-        if torch.jit.is_tracing() or bottom or right:
+        # A trace or export that left the padding out could not be run at another size later.
+        if torch.jit.is_tracing() or torch.compiler.is_exporting() or bottom or right:
             x = F.pad(x, (0, right, 0, bottom))
         return self.norm(self.proj(x))
 

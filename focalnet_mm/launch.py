@@ -8,24 +8,27 @@ import copy
 import importlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
 from .weights import SCHEME, local_file, read_model
 
-__all__ = ['CheckClasses', 'ClassMismatchError', 'add_tta', 'check_checkpoint', 'check_classes', 'check_data',
-           'draw_predictions', 'fit_to_machine', 'keep_predictions', 'load_config', 'parse_args', 'read_any_layout']
+__all__ = ['CheckClasses', 'ClassMismatchError', 'add_tta', 'build_model', 'check_checkpoint', 'check_classes',
+           'check_data', 'draw_predictions', 'fit_to_machine', 'keep_predictions', 'load_config', 'load_model',
+           'parse_args', 'prepare_image', 'read_any_layout']
 
 _AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')
 # The last parts of the keys that name folders of label maps.
@@ -178,7 +181,7 @@ def check_classes(cfg: Config, *splits: str) -> None:
         while 'dataset' in dataset:
             key, dataset = f'{key}.dataset', dataset['dataset']
         path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
-        classes = (dataset.get('metainfo') or {}).get('classes') or _default_classes(cfg, dataset)
+        classes = (dataset.get('metainfo') or {}).get('classes') or _default_meta(cfg, dataset).get('classes')
         if not path.endswith('.json') or not classes or not os.path.isfile(path) or os.path.getsize(path) > 1 << 26:
             continue
         names = {category['name'] for category in json.loads(Path(path).read_text()).get('categories', ())}
@@ -263,6 +266,80 @@ def check_checkpoint(model: nn.Module, source: str) -> None:
                          f'checkpoint, {tuple(own[name].shape)} in the model.')
 
 
+def build_model(cfg: Config, checkpoint: str | None = None) -> nn.Module:
+    """The model of a config, in evaluation mode on the CPU.
+
+    Args:
+        cfg: The config.
+        checkpoint: As :func:`~focalnet_mm.weights.read_model` takes it; without one the weights are what the config's
+            ``init_cfg`` says.
+
+    Returns:
+        The model, with the classes of the checkpoint, or else of the data set, as its ``dataset_meta``.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        ValueError: It cannot be read, or is not of this config.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    settings = copy.deepcopy(cfg.model)
+    if cfg.get('data_preprocessor'):
+        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
+    _replace_sync_bn(settings)
+    model = MODELS.build(settings)
+    if checkpoint is None:
+        model.init_weights()
+        model.dataset_meta = _test_meta(cfg)
+    else:
+        load_model(model, cfg, checkpoint)
+    return model.eval()
+
+
+def load_model(model: nn.Module, cfg: Config, checkpoint: str) -> None:
+    """Load a checkpoint into the model of a config, with the classes that it was trained for.
+
+    Args:
+        model: The model, changed in place. ``dataset_meta`` becomes that of the checkpoint, or, where it says nothing,
+            that of the config's data set.
+        cfg: The config.
+        checkpoint: As :func:`~focalnet_mm.weights.read_model` takes it.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        ValueError: It cannot be read, or is not of this config.
+    """
+    check_checkpoint(model, checkpoint)
+    read = read_model(checkpoint)
+    model.load_state_dict(read['state_dict'], strict=False)
+    meta = {key.lower(): value for key, value in (read['meta'].get('dataset_meta') or {}).items()}
+    model.dataset_meta = {**_test_meta(cfg), **{key: value for key, value in meta.items() if value is not None}}
+
+
+def prepare_image(cfg: Config) -> Callable[[np.ndarray, str], dict[str, Any]]:
+    """The test pipeline of a config, for images that are read already and have no annotations.
+
+    Args:
+        cfg: The config.
+
+    Returns:
+        (BGR image (H, W, 3) in uint8, its path) → batch of one, as the config's data loader gives it.
+
+    Raises:
+        ValueError: The config has no test data and with it no pipeline.
+    """
+    if not cfg.get('test_dataloader'):
+        raise ValueError('The config has no test_dataloader, whose pipeline would prepare images.')
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    pipeline = Compose([step for step in _innermost(cfg.test_dataloader.dataset).pipeline
+                        if not step['type'].startswith('Load')])
+
+    def prepare(image: np.ndarray, path: str) -> dict[str, Any]:
+        data = pipeline(dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2], img_path=path, img_id=0))
+        return pseudo_collate([data])
+
+    return prepare
+
+
 def draw_predictions(cfg: Config, folder: str | None, show: bool = False, wait_time: float = 2.0) -> None:
     """Let the library's visualisation hook draw every prediction of a test.
 
@@ -335,9 +412,7 @@ def add_tta(cfg: Config) -> None:
         cfg.tta_model = dict(type=tta_types[cfg.default_scope])
         if cfg.default_scope == 'mmdet':
             cfg.tta_model.tta_cfg = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    dataset = _innermost(cfg.test_dataloader.dataset)
     if 'tta_pipeline' not in cfg:
         *steps, pack = copy.deepcopy(dataset.pipeline)
         if cfg.default_scope == 'mmdet':
@@ -364,14 +439,29 @@ def _check_annotated(path: str, found: int, classes: int, key: str) -> None:
                                  f'of your annotations in {key}.metainfo.classes.')
 
 
-def _default_classes(cfg: Config, dataset: Mapping[str, Any]) -> Sequence[str]:
-    """The classes of a data set's type, where the config names none."""
+def _innermost(dataset: Any) -> Any:
+    """The settings of a data set without those that repeat or filter it."""
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    return dataset
+
+
+def _test_meta(cfg: Config) -> dict[str, Any]:
+    """Classes, palette and so on of the data set for tests, as far as the config or the data set's type names them."""
+    if not cfg.get('test_dataloader'):
+        return {}
+    dataset = _innermost(cfg.test_dataloader.dataset)
+    return {**_default_meta(cfg, dataset), **(dataset.get('metainfo') or {})}
+
+
+def _default_meta(cfg: Config, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a data set's type says of its classes."""
     scope = cfg.get('default_scope', 'mmengine')
     with contextlib.suppress(ImportError):
         importlib.import_module(f'{scope}.datasets')
     with DATASETS.switch_scope_and_registry(scope) as registry:
         found = registry.get(dataset.get('type', ''))
-    return getattr(found, 'METAINFO', {}).get('classes', ())
+    return getattr(found, 'METAINFO', {})
 
 
 def _elsewhere(path: str, root: str | None) -> str | None:

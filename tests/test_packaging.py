@@ -31,7 +31,7 @@ def test_wheel_carries_what_mim_looks_for(built):
     with zipfile.ZipFile(built[1]) as wheel:
         names = set(wheel.namelist())
         metadata = wheel.read(next(name for name in names if name.endswith('METADATA'))).decode()
-    expected = (files_of_the_repo('configs', '.py', '.yml') | files_of_the_repo('tools', '.py', '.sh')
+    expected = (files_of_the_repo('configs', '.py', '.yml') | files_of_the_repo('tools', '.py', '.sh', '.ipynb')
                 | {'model-index.yml'})
     assert {f'focalnet_mm/.mim/{name}' for name in expected} == {name for name in names if '/.mim/' in name}
     package = {str(path.relative_to(ROOT)) for path in (ROOT / 'focalnet_mm').glob('[!.]*/*.py')}
@@ -45,7 +45,7 @@ def test_sdist_is_whole(built):
     with tarfile.open(built[0]) as sdist:
         names = {name.split('/', 1)[1] for name in sdist.getnames() if '/' in name}
     assert {'LICENSE', 'README.md', 'CITATION.cff', 'model-index.yml', 'Makefile', 'requirements/runtime.txt'} <= names
-    assert files_of_the_repo('configs', '.py', '.yml') | files_of_the_repo('tools', '.py', '.sh') <= names
+    assert files_of_the_repo('configs', '.py', '.yml') | files_of_the_repo('tools', '.py', '.sh', '.ipynb') <= names
 
 
 @pytest.fixture(scope='module')

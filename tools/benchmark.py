@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.progress import Progress
 from torch import Tensor, nn
@@ -32,6 +33,9 @@ def parse_args() -> argparse.Namespace:
                         help='variant of FocalNet: tiny, small or base, srf or lrf (default: %(default)s)')
     parser.add_argument('--models', nargs='+', default=list(BUILDERS), choices=list(BUILDERS), metavar='MODEL',
                         help=f'which of {", ".join(BUILDERS)} (default: all)')
+    parser.add_argument('--config', metavar='CONFIG',
+                        help='a training step of a whole detector of mmdet, with its backbone computed in the ways of '
+                        'ours that --models names, in place of backbones alone')
     parser.add_argument('--peer', action='append', default=[], metavar='NAME=FILE:CLASS',
                         help='another backbone: a class in a Python file, built without arguments')
     parser.add_argument('--sizes', nargs='+', default=DEFAULT_SIZES, metavar='HxW:BATCH:WINDOW',
@@ -51,6 +55,13 @@ def parse_args() -> argparse.Namespace:
         parts = size.replace('x', ':').split(':')
         if len(parts) != 4 or not all(part.isdigit() and int(part) for part in parts):
             parser.error(f'--sizes {size}: expected HxW:BATCH:WINDOW, such as {DEFAULT_SIZES[0]}')
+    if args.config:
+        args.models = [model for model in args.models if model in OURS]
+        if not Path(args.config).is_file():
+            parser.error(f'--config {args.config}: there is no such file')
+        if args.steps != ['training'] or args.peer or args.modes != ['eager'] or not args.models:
+            parser.error('--config measures eager training steps of ours only: add --steps training, and leave --peer '
+                         'and --modes out')
     for peer in args.peer:
         file = peer.partition('=')[2].rpartition(':')[0]
         if not Path(file).is_file():
@@ -121,8 +132,31 @@ def build(job: dict[str, Any]) -> nn.Module:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return getattr(module, name)()
+    if job['config']:
+        return DetectorLoss(job['config'], 'reference' if 'reference' in job['model'] else 'auto')
     cp = {'with_cp': True} if job['mode'] == 'with_cp' else {}
     return BUILDERS[job['model']](job['arch'], job['window'], **cp)
+
+
+class DetectorLoss(nn.Module):
+    """The loss of a whole detector without pretrained weights, for images with random boxes and masks."""
+
+    def __init__(self, config: str, implementation: str) -> None:
+        super().__init__()
+        from focalnet_mm import launch
+        cfg = launch.load_config(config)
+        launch.fit_to_machine(cfg)
+        cfg.model.backbone.init_cfg = None
+        cfg.model.backbone.implementation = implementation
+        self.model = launch.build_model(cfg)
+
+    def forward(self, images: Tensor) -> Tensor:
+        from mmdet.testing import demo_mm_inputs
+        np.random.seed(0)
+        count, shape = len(images), tuple(images.shape[1:])
+        data = demo_mm_inputs(count, image_shapes=[shape] * count, num_items=[8] * count, num_classes=5, with_mask=True)
+        samples = self.model.data_preprocessor(data, True)['data_samples']
+        return self.model.parse_losses(self.model.loss(images, samples))[0]
 
 
 def tensors(outputs: Any) -> list[Tensor]:
@@ -249,13 +283,14 @@ def summary(rows: list[dict[str, Any]]) -> str:
         peers = [other for other in rows if group(other) == group(row) and other['model'] not in OURS
                  and 'FocalNet' in other['kind']]
         speed = memory = ''
+        above = f'{row["seconds"] / row["floor"]:.1f}' if row['floor'] else ''
         if peers:
             speed = f'{min(peer["seconds"] for peer in peers) / row["seconds"]:.2f}'
             memory = f'{row["peak"] / min(peer["peak"] for peer in peers):.2f}'
         lines.append(
             f'| {row["model"]} | {row["step"]} | {row["size"]} | {row["dtype"]} | {row["mode"]} | '
             f'{row["seconds"] * 1e3:.0f} | ±{row["spread"]:.0%} | {row["batch"] / row["seconds"]:.1f} | '
-            f'{row["peak"] / 1e9:.2f} | {speed} | {memory} | {row["seconds"] / row["floor"]:.1f} |')
+            f'{row["peak"] / 1e9:.2f} | {speed} | {memory} | {above} |')
     return '\n'.join(lines) + '\n'
 
 
@@ -305,7 +340,7 @@ def main() -> None:
                         jobs.append(dict(
                             model=model, arch=args.arch, step=step, size=f'{height}×{width} b{batch} w{window}',
                             height=height, width=width, batch=batch, window=window, dtype=dtype, mode=mode,
-                            device=args.device, peer=peers.get(model),
+                            device=args.device, peer=peers.get(model), config=args.config,
                             kind='another' if model.startswith(('Swin', 'ConvNeXt')) or model in peers else 'FocalNet'))
     results: list[list[dict[str, float]]] = [[] for _ in jobs]
     with Progress() as progress:
@@ -319,7 +354,9 @@ def main() -> None:
     rows = []
     for job, found in zip(jobs, results):
         key = job['step'], job['size'], job['dtype']
-        if key not in floors:
+        if args.config:
+            floors[key] = None
+        elif key not in floors:
             floors[key] = in_new_process({**job, 'model': 'floor', 'peer': None})['floor']
         seconds = [result['seconds'] for result in found]
         middle = statistics.median(seconds)

@@ -1,0 +1,184 @@
+"""Exported models compute what PyTorch does at sizes that they have not seen."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from focalnet_mm import ARCHS, FocalNet
+from focalnet_mm import export as exports
+from focalnet_mm.export import export_model, exportable
+from focalnet_mm.launch import build_model
+from tests.conftest import ROOT
+from tests.test_tools import tool
+from tests.thin import thin_config
+
+# The stem's padding takes the place of what is missing: below a stride, of that size, one more, odd, and larger.
+UNSEEN = (1, 33, 47), (3, 64, 64), (1, 97, 250)
+
+
+def thin(arch, stages=4):
+    """The variant with few channels and blocks."""
+    torch.manual_seed(0)
+    net = FocalNet({**ARCHS[arch], 'embed_dims': 16, 'depths': (1,) * stages})
+    net.init_weights()
+    for name, parameter in net.named_parameters():
+        if 'gamma' in name:
+            nn.init.normal_(parameter)
+    return net.eval()
+
+
+def onnx_outputs(path, images):
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    return session.run(None, {'images': images.numpy()})
+
+
+def relative(found, expected):
+    return float((torch.as_tensor(found) - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize('arch', ['tiny-srf', 'tiny-lrf', 'base-lrf', 'large-fl4', 'huge-fl4'])
+def test_onnx_backbones(arch, tmp_path):
+    net = thin(arch)
+    told = []
+    difference = export_model(net, tmp_path / 'x.onnx', 'onnx', 'backbone', tell=told.append)
+    assert difference < 1e-4
+    assert len(told) == 5
+    for count, height, width in UNSEEN:
+        images = torch.randn(count, 3, height, width)
+        with torch.no_grad():
+            expected = net(images)
+        found = onnx_outputs(tmp_path / 'x.onnx', images)
+        assert [array.shape for array in found] == [tuple(feature.shape) for feature in expected]
+        assert max(map(relative, found, expected)) < 1e-4
+    assert list(tmp_path.iterdir()) == [tmp_path / 'x.onnx']
+
+
+@pytest.mark.parametrize('to', ['torchscript', 'pt2'])
+def test_torch_formats(to, tmp_path):
+    # Sizes left open take torch.export a minute for four stages.
+    net = thin('large-fl4', stages=2)
+    path = tmp_path / f'x{exports.FORMATS[to]}'
+    export_model(net, path, to, 'backbone', tell=lambda _: None)
+    loaded = torch.jit.load(path) if to == 'torchscript' else torch.export.load(path).module()
+    for count, height, width in UNSEEN:
+        images = torch.randn(count, 3, height, width)
+        with torch.no_grad():
+            assert max(map(relative, loaded(images), net(images))) < 1e-5
+
+
+@pytest.fixture(scope='module')
+def segmenter():
+    cfg = thin_config('mmseg/upernet_focalnet_t_160k.py')
+    cfg.model.backbone.depths = (1, 1, 1, 1)
+    torch.manual_seed(0)
+    return build_model(cfg)
+
+
+@pytest.mark.parametrize('to', ['onnx', 'torchscript', 'pt2'])
+def test_upernet(segmenter, to, tmp_path):
+    path = tmp_path / f'x{exports.FORMATS[to]}'
+    export_model(segmenter, path, to, tell=lambda _: None)
+    assert isinstance(next(module for module in segmenter.modules() if isinstance(module, nn.AdaptiveAvgPool2d)),
+                      nn.AdaptiveAvgPool2d)
+    if to != 'onnx':
+        return
+    facts = {prop.key: json.loads(prop.value) for prop in onnx.load(path).metadata_props if prop.key in (
+        'classes', 'mean', 'std')}
+    assert len(facts['classes']) == 150
+    assert facts['mean'] == [123.675, 116.28, 103.53]
+    for count, height, width in UNSEEN:
+        images = torch.randn(count, 3, height, width)
+        samples = [dict(img_shape=(height, width), ori_shape=(height, width), pad_shape=(height, width))] * count
+        with torch.no_grad():
+            expected = segmenter.encode_decode(images, samples)
+        found, = onnx_outputs(path, images)
+        assert found.shape == expected.shape == (count, 150, height, width)
+        assert relative(found, expected) < 1e-4
+
+
+def test_classifier(tmp_path):
+    cfg = thin_config('mmpretrain/focalnet_t_in1k.py')
+    cfg.model.backbone.depths = (1, 1, 1, 1)
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    export_model(model, tmp_path / 'x.onnx', 'onnx', tell=lambda _: None)
+    images = torch.randn(2, 3, 90, 130)
+    with torch.no_grad():
+        expected = torch.stack([sample.pred_score for sample in model(images, mode='predict')])
+    found, = onnx_outputs(tmp_path / 'x.onnx', images)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)
+
+
+def test_detector_without_its_heads(tmp_path):
+    cfg = thin_config('mmdet/maskrcnn_focalnet_t_1x.py')
+    cfg.model.backbone.depths = (1, 1, 1, 1)
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    told = []
+    export_model(model, tmp_path / 'x.onnx', 'onnx', tell=told.append)
+    assert 'Heads are left out, since their proposals' in told[-1]
+    images = torch.randn(1, 3, 75, 120)
+    with torch.no_grad():
+        expected = model.extract_feat(images)
+    found = onnx_outputs(tmp_path / 'x.onnx', images)
+    assert max(map(relative, found, expected)) < 1e-4
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize(('count', 'length'), [(1, 5), (2, 5), (3, 3), (6, 4), (6, 40), (3, 7)])
+def test_pooling_by_matrices(count, length):
+    x = torch.randn(2, 3, length, 9, dtype=torch.float64)
+    torch.testing.assert_close(exports._AdaptiveAvgPool((count, 4))(x), F.adaptive_avg_pool2d(x, (count, 4)))
+
+
+class TestRefusals:
+
+    def test_a_file_that_differs_is_not_left(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(exports, 'TOLERANCE', -1)
+        with pytest.raises(ValueError, match=r'x.pt is not written: it differs from PyTorch by \d\.\de-\d+ of the'):
+            export_model(thin('tiny-srf'), tmp_path / 'x.pt', 'torchscript', 'backbone', tell=lambda _: None)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_nan_is_a_difference(self, tmp_path):
+        net = thin('tiny-srf')
+        with torch.no_grad():
+            net.norm3.bias.fill_(float('nan'))
+        with pytest.raises(ValueError, match='it differs from PyTorch by nan'):
+            export_model(net, tmp_path / 'x.pt', 'torchscript', 'backbone', tell=lambda _: None)
+
+    def test_nothing_is_overwritten(self, tmp_path):
+        (tmp_path / 'x.onnx').write_text('mine')
+        with pytest.raises(FileExistsError, match=r'x.onnx is there already: name another file with --out, or add'):
+            export_model(thin('tiny-srf'), tmp_path / 'x.onnx', 'onnx', 'backbone')
+        assert (tmp_path / 'x.onnx').read_text() == 'mine'
+
+    def test_queries(self):
+        model = build_model(thin_config('mmseg/mask2former_focalnet_l_160k.py'))
+        with pytest.raises(ValueError, match=r'Mask2FormerHead predicts by queries, .*: export --part backbone'):
+            exportable(model, 'model')
+
+    def test_missing_packages(self, tmp_path, monkeypatch):
+        monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+        with pytest.raises(ModuleNotFoundError, match='ONNX needs onnx and onnxscript and onnxruntime: pip install'):
+            export_model(thin('tiny-srf'), tmp_path / 'x.onnx', 'onnx', 'backbone')
+
+
+def test_tool(tmp_path):
+    config = 'mmdet/maskrcnn_focalnet_t_shapes.py'
+    cfg = thin_config(config)
+    torch.manual_seed(0)
+    torch.save(dict(state_dict=build_model(cfg).state_dict()), tmp_path / 'x.pth')
+    options = ['--cfg-options', 'model.backbone.embed_dims=16', 'model.neck.in_channels=[16,32,64,128]']
+    out = tool('export.py', ROOT / 'configs' / config, tmp_path / 'x.pth', '--to', 'torchscript', '--out',
+               tmp_path / 'y.pt', *options)
+    assert out.count('largest relative difference') == 3
+    assert (tmp_path / 'y.pt').is_file()
+    out = tool('export.py', ROOT / 'configs' / config, tmp_path / 'x.pth', '--to', 'torchscript', '--out',
+               tmp_path / 'y.pt', *options, expect=1)
+    assert out.endswith('y.pt is there already: name another file with --out, or add --force.\n')

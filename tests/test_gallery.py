@@ -1,0 +1,135 @@
+"""tools/explain.py, and its page in a real browser."""
+
+import re
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from focalnet_mm.explain import focal_maps
+from focalnet_mm.launch import build_model, load_config, prepare_image
+from focalnet_mm.predict import read_image
+from tests.browser import page_of
+from tests.conftest import ROOT
+from tests.test_tools import tool
+
+CONFIG = ROOT / 'configs/mmdet/maskrcnn_focalnet_t_shapes.py'
+OPTIONS = ['model.backbone.embed_dims=8', 'model.neck.in_channels=[8,16,32,64]']
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    cfg = load_config(str(CONFIG), {'model.backbone.embed_dims': 8, 'model.neck.in_channels': [8, 16, 32, 64]})
+    path = tmp_path_factory.mktemp('weights') / 'thin.pth'
+    torch.save(dict(state_dict=build_model(cfg).state_dict()), path)
+    return cfg, path
+
+
+@pytest.fixture(scope='module')
+def gallery(checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('explain')
+    (folder / 'my photos').mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in (('a.png', (40, 60)), ('</script>ü.png', (50, 30))):
+        # Parts of a name after a slash would be folders.
+        name = name.replace('/', '∕')
+        cv2.imwrite(str(folder / 'my photos' / name), cv2.resize(
+            rng.integers(256, size=(5, 5, 3), dtype=np.uint8), size[::-1]))
+    (folder / 'my photos' / 'broken.jpg').write_text('no picture')
+    out = tool('explain.py', CONFIG, folder / 'my photos', '--checkpoint', checkpoint[1], '--out', folder / 'out',
+               '--cfg-options', *OPTIONS, expect=1)
+    return folder, out
+
+
+def test_tool(gallery):
+    folder, out = gallery
+    assert re.search(r'explain.py: \S+/my photos/broken.jpg \(10 bytes\) is damaged or no image', out)
+    assert out.endswith('explain.py: 1 of 3 inputs could not be read, see above.\n')
+    figure = cv2.imread(str(folder / 'out' / 'figures' / 'a.png.png'))
+    assert figure.shape[1] > figure.shape[0] > 600
+    assert cv2.imread(str(folder / 'out' / 'kernels.png')).std() > 10
+
+
+def test_page(gallery, checkpoint):
+    """The values that the page shows are those of the maps, and the sliders change its pictures."""
+    folder, _ = gallery
+    cfg, path = checkpoint
+    with page_of(folder / 'out' / 'index.html', viewport=dict(width=1200, height=800)) as (page, errors):
+        page.wait_for_selector('canvas')
+
+        def pictures():
+            return page.eval_on_selector_all('canvas', 'all => all.map(one => one.toDataURL())')
+
+        def values():
+            return [float(text) for text in page.eval_on_selector_all(
+                '.value', 'all => all.map(one => one.textContent)')]
+
+        page.select_option('#image', label='a.png')
+        page.wait_for_function("document.querySelector('img').alt === 'a.png'")
+        model = build_model(cfg, str(path))
+        image = folder / 'my photos' / 'a.png'
+        maps = focal_maps(model, prepare_image(cfg)(read_image(image), str(image)))
+        seen = [pictures()]
+        for stage, block in ((0, 0), (0, 1), (3, 0)):
+            for name, value in (('stage', stage), ('block', block)):
+                page.locator(f'#{name}').fill(str(value))
+            assert page.text_content('#stage-now') == str(stage)
+            assert page.text_content('#block-now') == str(block)
+            seen.append(pictures())
+            # The middle of the image lies in the middle cell of each map.
+            found = maps[stage, block]
+            row = column = 80 // found.stride
+            expected = [*found.gates[0, :, row, column].tolist(), found.norm[0, row, column].item()]
+            np.testing.assert_allclose(values(), expected, rtol=1e-3, atol=1e-3)
+        assert len({str(part) for part in seen}) == 4
+
+        before = values()
+        page.locator('#panels').focus()
+        page.keyboard.press('ArrowLeft')
+        assert page.text_content('#state').startswith('Values at x 76, y 80 of 160 × 160 pixels')
+        page.locator('#stage').focus()
+        page.keyboard.press('ArrowLeft')
+        assert page.text_content('#stage-now') == '2'
+        assert values() != before
+        box = page.locator('.picture').nth(1).bounding_box()
+        page.mouse.move(box['x'] + 2, box['y'] + 2)
+        assert page.text_content('#state').startswith('Values at x 0, y 0 ') or 'x 1, y 1 ' in page.text_content(
+            '#state')
+        assert errors == []
+
+
+def test_page_on_a_phone(gallery):
+    with page_of(gallery[0] / 'out' / 'index.html', viewport=dict(width=360, height=700), has_touch=True,
+                 is_mobile=True) as (page, errors):
+        page.wait_for_selector('canvas')
+        assert page.evaluate('document.documentElement.scrollWidth') <= 360
+        box = page.locator('.picture').nth(0).bounding_box()
+        page.touchscreen.tap(box['x'] + box['width'] - 3, box['y'] + 3)
+        assert not page.text_content('#state').startswith('Values at x 80')
+        assert errors == []
+
+
+def test_missing_maps_are_reported(gallery, tmp_path):
+    page_file = tmp_path / 'index.html'
+    page_file.write_text((gallery[0] / 'out' / 'index.html').read_text())
+    with page_of(page_file) as (page, _):
+        page.wait_for_function("document.getElementById('state').textContent.includes('missing')")
+        assert page.text_content('#state') == 'maps/0000.js is missing: keep it beside this page.'
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    ([], 'name pictures, or add --objects'),
+    (['x.png'], 'name a folder for the pictures with --out'),
+    (['x.png', '--out', '{tmp}/new'], 'explain.py: x.png does not exist: name pictures, videos or folders of them.'),
+    (['{here}', '--out', '{here}'], 'is not empty: name another folder, or add --force to replace files in it.'),
+    (['{here}/test_gallery.py', '--out', '{tmp}/new', '--stage', '4'], 'explain.py: There is no stage 4: the backbone '
+     'has 4, 0 to 3.'),
+    (['{here}/test_gallery.py', '--out', '{tmp}/new'], 'none of the inputs could be read'),
+])
+def test_bad_arguments(arguments, message, tmp_path):
+    arguments = [part.format(tmp=tmp_path, here=ROOT / 'tests') for part in arguments]
+    out = tool('explain.py', CONFIG, *arguments, '--cfg-options', *OPTIONS, expect=1)
+    assert message in out
+    assert 'Traceback' not in out
