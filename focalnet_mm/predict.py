@@ -101,6 +101,9 @@ class Predictor:
         Returns:
             BGR image (H, W, 3), uint8.
         """
+        # mmdet's visualizer fails where there is no segment.
+        if 'pred_panoptic_seg' in sample and not self._panoptic(sample):
+            return image.copy()
         visualizer, rgb = self._inferencer.visualizer, np.ascontiguousarray(image[..., ::-1])
         if self._scope == 'mmpretrain':
             drawn = visualizer.visualize_cls(rgb, sample, classes=self.classes or None, draw_gt=False)

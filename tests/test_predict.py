@@ -127,6 +127,9 @@ def test_panoptic(tmp_path):
     assert [(entry['category_id'], entry['isthing'], entry['area']) for entry in entries] == [
         (0, 1, 40 * 96 - 200), (things, 0, 24 * 96 - 10 * 46), (0, 1, 100), (0, 1, 100)]
     assert predictor.draw(image, sample).shape == image.shape
+    sample.pred_panoptic_seg.sem_seg = torch.full_like(segments, classes)
+    assert predictor.entries(sample, 1) == []
+    np.testing.assert_array_equal(predictor.draw(image, sample), image)
 
 
 def test_label_maps_are_those_of_the_library(tmp_path):
@@ -208,7 +211,7 @@ class TestVideo:
         predict(RCNN, weights, video, '--out', tmp_path / 'out')
         found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
         assert [image['frame'] for image in found['images']] == [0, 1, 2, 3]
-        count, rate, frames = read_video(tmp_path / 'out' / 'pictures' / 'a film.mp4')
+        count, rate, frames = read_video(tmp_path / 'out' / 'pictures' / 'a film.avi.mp4')
         assert (count, rate, next(frames).shape) == (4, 5, (60, 90, 3))
 
     def test_no_video(self, tmp_path):

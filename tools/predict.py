@@ -62,30 +62,32 @@ def main() -> None:
             progress.update(task, description=item.name)
             picture = out / 'pictures' / item.name
             try:
-                picture.parent.mkdir(parents=True, exist_ok=True)
-                if item.is_video:
-                    count, rate, frames = read_video(item.path)
-                    picture, writer = picture.with_suffix('.mp4'), None
-                    part = progress.add_task('frames', total=count or None)
-                    for i, frame in enumerate(frames):
-                        drawn = predict(frame, item.path, frame=i)
-                        if writer is None:
-                            size = drawn.shape[1], drawn.shape[0]
-                            writer = cv2.VideoWriter(str(picture), cv2.VideoWriter_fourcc(*'mp4v'), rate, size)
-                        writer.write(drawn)
-                        progress.advance(part)
-                    writer.release()
-                    progress.remove_task(part)
-                else:
-                    drawn = predict(read_image(item.path), item.path)
-                    if picture.suffix.lower() not in ('.jpg', '.jpeg', '.png'):
-                        picture = picture.with_name(picture.name + '.png')
-                    written, data = cv2.imencode(picture.suffix, drawn)
-                    assert written
-                    picture.write_bytes(data.tobytes())
+                source = read_video(item.path) if item.is_video else read_image(item.path)
             except (ValueError, OSError) as error:
                 failed.append(item)
                 progress.console.print(f'predict.py: {error}', markup=False, soft_wrap=True)
+                progress.advance(task)
+                continue
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            if item.is_video:
+                count, rate, frames = source
+                film = picture if picture.suffix == '.mp4' else picture.with_name(picture.name + '.mp4')
+                part, writer = progress.add_task('frames', total=count or None), None
+                for i, frame in enumerate(frames):
+                    drawn = predict(frame, item.path, frame=i)
+                    if writer is None:
+                        writer = cv2.VideoWriter(str(film), cv2.VideoWriter_fourcc(*'mp4v'),
+                                                 rate, drawn.shape[1::-1])
+                    writer.write(drawn)
+                    progress.advance(part)
+                writer.release()
+                progress.remove_task(part)
+            else:
+                drawn = predict(source, item.path)
+                if picture.suffix.lower() not in ('.jpg', '.jpeg', '.png'):
+                    picture = picture.with_name(picture.name + '.png')
+                _, data = cv2.imencode(picture.suffix, drawn)
+                picture.write_bytes(data.tobytes())
             progress.advance(task)
 
     out.mkdir(parents=True, exist_ok=True)

@@ -50,8 +50,7 @@ class Gallery:
             maps: What :func:`~focalnet_mm.explain.focal_maps` returns for this image alone, without ``upsample``.
         """
         number = f'{len(self._images):04d}'
-        written, data = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
-        assert written
+        _, data = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
         (self._folder / 'images' / f'{number}.jpg').write_bytes(data.tobytes())
         blocks = {f'{stage},{block}': dict(stride=found.stride, height=found.norm.shape[1], width=found.norm.shape[2],
                                            gates=[_packed(gate) for gate in found.gates[0]],
