@@ -44,9 +44,19 @@ def test_table(tmp_path):
     assert chart.std() > 10
 
 
+def test_whole_detector(tmp_path):
+    tool('benchmark.py', '--config', 'configs/mmdet/maskrcnn_focalnet_t_shapes.py', '--sizes', '64x64:2:3', '--steps',
+         'training', '--repeats', 1, '--device', 'cpu', '--out', tmp_path)
+    rows = json.loads((tmp_path / 'results.json').read_text())
+    assert [row['model'] for row in rows] == ['focalnet-mm', 'focalnet-mm reference']
+    assert all(row['seconds'] > 0 and row['peak'] > 0 and row['floor'] is None for row in rows)
+
+
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['--sizes', '224'], '--sizes 224: expected HxW:BATCH:WINDOW, such as 224x224:8:3'),
     (['--peer', 'x=nowhere.py:X'], '--peer x=nowhere.py:X: expected NAME=FILE:CLASS with a Python file that exists'),
+    (['--config', 'nowhere.py'], '--config nowhere.py: there is no such file'),
+    (['--config', 'setup.py'], '--config measures eager training steps of ours only: add --steps training'),
     (['--models', 'resnet'], "invalid choice: 'resnet'"),
 ])
 def test_bad_arguments(arguments, message):

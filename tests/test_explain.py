@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.model import MMDistributedDataParallel
+from mmengine.structures import InstanceData
 from torch import nn
 
 from focalnet_mm import FocalNet
@@ -15,6 +16,7 @@ from focalnet_mm.explain import (
     find_backbone,
     focal_maps,
     mean_kernels,
+    norm_on_objects,
     plot_focal_maps,
     plot_kernels,
     receptive_fields,
@@ -225,6 +227,41 @@ class TestReceptiveFields:
     def test_share_out_of_range(self):
         with pytest.raises(ValueError, match=r'share must be in \(0, 1\], got 0'):
             receptive_fields(net(), share=0)
+
+
+class TestNormOnObjects:
+
+    def sample(self, height, width, objects):
+        from mmdet.structures import DetDataSample
+        from mmdet.structures.mask import BitmapMasks
+        masks = np.zeros((len(objects), height, width), np.uint8)
+        for mask, (top, bottom, left, right) in zip(masks, objects):
+            mask[top:bottom, left:right] = 1
+        sample = DetDataSample(metainfo=dict(img_shape=(32, 64)))
+        sample.gt_instances = InstanceData(masks=BitmapMasks(masks, height, width))
+        return sample
+
+    def test_ratio(self, monkeypatch):
+        """A norm of 6 on the left and 2 on the right, objects on the left; annotations of twice the size."""
+        norm = torch.full((2, 8, 16), 2.0)
+        norm[..., :8] = 6
+        maps = FocalMaps(torch.zeros(2, 1, 8, 16), torch.zeros(2, 4, 8, 16), norm, 4)
+        monkeypatch.setattr('focalnet_mm.explain.focal_maps', lambda *_: {(1, 0): maps})
+        # Away from the middle, where the maps are resized; the second image has no object.
+        samples = [self.sample(64, 128, [(0, 64, 0, 40), (5, 6, 10, 20)]), self.sample(64, 128, [])]
+        found = norm_on_objects(None, [dict(inputs=None, data_samples=samples)])
+        outside = 64 * 128 * 2 - 64 * 40
+        # The resized maps have their mean; 24 columns of the first and all of the second image are not of objects.
+        expected = 6 / ((64 * 24 * 6 + 64 * 64 * 2 + 64 * 64 * 6 + 64 * 64 * 2) / outside)
+        assert found == {(1, 0): pytest.approx(expected, rel=1e-6)}
+
+    def test_without_masks(self):
+        from mmdet.structures import DetDataSample
+        batch = dict(data_samples=[DetDataSample()])
+        model = nn.Module()
+        model.backbone, model.data_preprocessor = net(), lambda *_: dict(inputs=torch.zeros(1, 3, 32, 32))
+        with pytest.raises(ValueError, match='The samples have no masks in gt_instances: use a data set'):
+            norm_on_objects(model, [batch])
 
 
 class TestFigures:

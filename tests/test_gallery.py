@@ -10,6 +10,7 @@ import torch
 from focalnet_mm.explain import focal_maps
 from focalnet_mm.launch import build_model, load_config, prepare_image
 from focalnet_mm.predict import read_image
+from focalnet_mm.shapes import write_dataset
 from tests.browser import page_of
 from tests.conftest import ROOT
 from tests.test_tools import tool
@@ -98,6 +99,14 @@ def test_page(gallery, checkpoint):
         assert page.text_content('#state').startswith('Values at x 0, y 0 ') or 'x 1, y 1 ' in page.text_content(
             '#state')
         assert errors == []
+
+
+def test_modulator_on_objects(checkpoint, tmp_path):
+    write_dataset(tmp_path / 'shapes', train=4, val=4, size=96)
+    out = tool('explain.py', CONFIG, '--objects', '--checkpoint', checkpoint[1], '--stage', 0, '--cfg-options',
+               f'data_root={tmp_path}/shapes/coco', 'val_dataloader.num_workers=0',
+               'val_dataloader.persistent_workers=False', *OPTIONS)
+    assert re.search(r'stage  block  modulator norm on objects / elsewhere\n +0 +0 +\d\.\d\d\n +0 +1 +\d\.\d\d\n$', out)
 
 
 def test_page_on_a_phone(gallery):
