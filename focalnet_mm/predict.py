@@ -101,8 +101,8 @@ class Predictor:
         Returns:
             BGR image (H, W, 3), uint8.
         """
-        # mmdet's visualizer fails where there is no segment.
-        if 'pred_panoptic_seg' in sample and not self._panoptic(sample):
+        # mmdet's visualizer fails where there is no segment, mmseg's on a single pixel.
+        if ('pred_panoptic_seg' in sample and not self._panoptic(sample)) or image.shape[:2] == (1, 1):
             return image.copy()
         visualizer, rgb = self._inferencer.visualizer, np.ascontiguousarray(image[..., ::-1])
         if self._scope == 'mmpretrain':

@@ -157,6 +157,8 @@ def test_label_maps_are_those_of_the_library(tmp_path):
     expected = inference_model(model, image).pred_sem_seg.data[0].numpy()
     np.testing.assert_array_equal(found, expected)
     assert predictor.draw(image, sample).shape == image.shape
+    pixel = image[:1, :1]
+    np.testing.assert_array_equal(predictor.draw(pixel, predictor.predict(pixel)), pixel)
 
 
 def test_classes_are_those_of_the_library(tmp_path):
