@@ -8,7 +8,7 @@ figures, and :class:`FocalMapsHook` shows them during training.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -119,22 +119,10 @@ def focal_maps(model: nn.Module, images: Tensor | Mapping[str, Any], stages: Seq
     backbone = find_backbone(model)
     images = _images(model, images)
     chosen = _choose_blocks(backbone, stages, blocks)
-    outputs: dict[tuple[int, int], dict[str, Tensor]] = {key: {} for key in chosen}
-
-    def keep(key: tuple[int, int], part: str) -> Callable[..., None]:
-        def hook(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-            outputs[key][part] = output
-        return hook
-
-    modulations = {key: backbone.layers[key[0]].blocks[key[1]].modulation for key in chosen}
-    handles = [(getattr(modulation, part), keep(key, part)) for key, modulation in modulations.items()
-               for part in ('f', 'h')]
-    with _evaluating(backbone), _hooked(handles), torch.no_grad():
-        backbone(images)
     found = {}
-    for key in chosen:
-        gates, modulator = (_at_least_float32(part) for part in (
-            outputs[key]['f'][:, -modulations[key].focal_level - 1:], outputs[key]['h']))
+    for key, (projected, modulator) in _outputs(backbone, images, chosen, 'f', 'h').items():
+        gates = projected[:, 2 * modulator.shape[1]:]
+        gates, modulator = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (gates, modulator))
         found[key] = FocalMaps(gates, modulator, modulator.norm(dim=1), _stride(backbone, key[0]))
         if upsample:
             found[key] = found[key].upsampled(*images.shape[2:])
@@ -188,24 +176,15 @@ def receptive_fields(model: nn.Module, images: Tensor | Mapping[str, Any] | None
         raise ValueError(f'share must be in (0, 1], got {share}.')
     backbone = find_backbone(model)
     chosen = _choose_blocks(backbone, stages, blocks)
-    contexts = {}
-    if images is not None:
-        images = _images(model, images)
-        modulations = {key: backbone.layers[key[0]].blocks[key[1]].modulation for key in chosen}
-
-        def keep(key: tuple[int, int], channels: int) -> Callable[..., None]:
-            def hook(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-                contexts[key] = output[:, channels:2 * channels]
-            return hook
-
-        with _evaluating(backbone), torch.no_grad(), _hooked(
-                [(module.f, keep(key, module.embed_dims)) for key, module in modulations.items()]):
-            backbone(images)
+    projected = {} if images is None else _outputs(backbone, _images(model, images), chosen, 'f')
     fields = []
     for stage, block in chosen:
         modulation = backbone.layers[stage].blocks[block].modulation
         theoretical = 1
-        context = contexts[stage, block].requires_grad_() if contexts else None
+        context = None
+        if projected:
+            channels = modulation.embed_dims
+            context = projected[stage, block][0][:, channels:2 * channels].requires_grad_()
         with torch.enable_grad():
             current = context
             for i, layer in enumerate(modulation.focal_layers):
@@ -431,16 +410,24 @@ def _indices(name: str, values: Sequence[int] | int | None, count: int) -> list[
     return list(dict.fromkeys(value % count for value in values))
 
 
-@contextlib.contextmanager
-def _hooked(hooks: list[tuple[nn.Module, Callable[..., None]]]) -> Iterator[None]:
-    handles = []
+def _outputs(backbone: FocalNet, images: Tensor, chosen: Sequence[tuple[int, int]],
+             *parts: str) -> dict[tuple[int, int], list[Tensor]]:
+    """What the named layers of the chosen blocks' modulations return for images, in evaluation mode."""
+    modulations = {key: backbone.layers[key[0]].blocks[key[1]].modulation for key in chosen}
+    layers = [getattr(modulation, part) for modulation in modulations.values() for part in parts]
+    outputs: dict[nn.Module, Tensor] = {}
+
+    def keep(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        outputs[layer] = output
+
+    handles = [layer.register_forward_hook(keep) for layer in layers]
     try:
-        for module, hook in hooks:
-            handles.append(module.register_forward_hook(hook))
-        yield
+        with _evaluating(backbone), torch.no_grad():
+            backbone(images)
     finally:
         for handle in handles:
             handle.remove()
+    return {key: [outputs[getattr(modulation, part)] for part in parts] for key, modulation in modulations.items()}
 
 
 @contextlib.contextmanager
@@ -453,10 +440,6 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _stride(backbone: FocalNet, stage: int) -> int:

@@ -14,7 +14,7 @@ from mmengine.config import Config
 
 from .launch import load_model
 
-__all__ = ['Input', 'Predictor', 'find_inputs', 'read_image', 'read_video']
+__all__ = ['Input', 'Predictor', 'find_inputs', 'left_out', 'read_image', 'read_video']
 
 IMAGE_ENDINGS = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 VIDEO_ENDINGS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.webm')
@@ -193,6 +193,20 @@ def find_inputs(named: Sequence[str | Path], leave_out: Path | None = None) -> t
         taken.add(unique)
         found[i] = Input(path, unique)
     return found, other
+
+
+def left_out(files: Sequence[Path]) -> str:
+    """A line about the files of folders that are no inputs.
+
+    Args:
+        files: The second part of what :func:`find_inputs` returns.
+
+    Returns:
+        How many they are and the first of their names.
+    """
+    names = ', '.join(path.name for path in files[:5])
+    return (f'Files of folders that are left out, since their endings are of no picture or video: {len(files)} ({names}'
+            f'{" …" if len(files) > 5 else ""})')
 
 
 def read_image(path: str | Path) -> np.ndarray:

@@ -65,7 +65,7 @@ def odd_folder(tmp_path_factory):
 
 def test_odd_folder(odd_folder, weights, tmp_path):
     out = predict(RCNN, weights, odd_folder, '--out', tmp_path / 'out', expect=1)
-    assert '1 files are left out, since their endings are of no picture or video: notes.txt' in out
+    assert 'left out, since their endings are of no picture or video: 1 (notes.txt)' in out
     assert re.search(r'predict.py: \S.*/text.jpg \(10 bytes\) is damaged or no image that OpenCV can read', out)
     assert re.search(r'/empty.png \(0 bytes\) is damaged', out)
     assert out.endswith('predict.py: 2 of 9 inputs could not be read, see above.\n')

@@ -24,7 +24,7 @@ from focalnet_mm.explain import (
     receptive_fields,
 )
 from focalnet_mm.gallery import Gallery
-from focalnet_mm.predict import find_inputs, read_image
+from focalnet_mm.predict import find_inputs, left_out, read_image
 
 
 def parse_args() -> argparse.Namespace:
@@ -72,7 +72,7 @@ def main() -> None:
         cfg = launch.load_config(args.config, args.cfg_options)
         if args.objects:
             launch.check_data(cfg, 'val')
-        inputs = find_inputs(args.images, leave_out=out)[0] if args.images else []
+        inputs, other = find_inputs(args.images, leave_out=out) if args.images else ([], [])
         model = launch.build_model(cfg, args.checkpoint).to(args.device)
         prepare = launch.prepare_image(cfg)
         fields = receptive_fields(model, stages=args.stage, blocks=args.block)
@@ -80,9 +80,10 @@ def main() -> None:
             print_norm_on_objects(cfg, model, args)
     except (ValueError, IndexError, OSError, ModuleNotFoundError) as error:
         raise SystemExit(f'explain.py: {error}') from None
-    if args.checkpoint is None and not cfg.model.backbone.get('init_cfg'):
-        print('Neither --checkpoint nor an init_cfg of the backbone: the maps are those of random weights.')
-
+    if args.checkpoint is None and (cfg.model.backbone.get('init_cfg') or {}).get('type') != 'Pretrained':
+        print('No --checkpoint, and the config names none for the backbone: the weights are random.')
+    if other:
+        print(left_out(other))
     if not inputs:
         return
     gallery = Gallery(out, 'What the FocalNet looks at', {

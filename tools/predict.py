@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from focalnet_mm import launch
-from focalnet_mm.predict import Predictor, find_inputs, read_image, read_video
+from focalnet_mm.predict import Predictor, find_inputs, left_out, read_image, read_video
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,8 +43,7 @@ def main() -> None:
     except (ValueError, OSError, ModuleNotFoundError) as error:
         raise SystemExit(f'predict.py: {error}') from None
     if other:
-        print(f'{len(other)} files are left out, since their endings are of no picture or video: '
-              f'{", ".join(path.name for path in other[:5])}{" …" if len(other) > 5 else ""}')
+        print(left_out(other))
 
     images, annotations, failed = [], [], []
 
