@@ -1,5 +1,7 @@
 """FocalMapsHook in a training run, its pictures read back from TensorBoard's files."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from focalnet_mm.explain import FocalMapsHook
 from focalnet_mm.shapes import write_dataset
 from tests.conftest import ROOT
 from tests.test_tools import SHAPES, SMALL, tool
+from tests.thin import batch, build, thin_config
 
 CONFIG = """
 _base_ = '{base}'
@@ -38,6 +41,20 @@ def test_pictures_arrive(tmp_path):
     assert len({picture.tobytes() for picture in pictures}) == 6
     assert min(picture.std() for picture in pictures) > 20
     assert len(list((tmp_path / 'work').glob('*/vis_data/vis_image/focal_maps_*_6.png'))) == 3
+
+
+@pytest.mark.parametrize('path', ['mmseg/upernet_focalnet_t_160k.py', 'mmpretrain/focalnet_t_in1k.py'])
+def test_batches_of_other_libraries(path):
+    cfg = thin_config(path)
+    model, _ = build(cfg)
+    shown = {}
+    visualizer = SimpleNamespace(add_image=lambda name, image, step: shown.update({name: (image.shape[2], step)}))
+    runner = SimpleNamespace(model=model, iter=7, visualizer=visualizer)
+    hook = FocalMapsHook(num_images=3)
+    hook.before_val_epoch(runner)
+    for i in range(2):
+        hook.after_val_iter(runner, i, batch(cfg))
+    assert shown == {'focal_maps_0_0': (3, 7), 'focal_maps_0_1': (3, 7), 'focal_maps_1_0': (3, 7)}
 
 
 def test_not_due_means_not_computed(monkeypatch):
