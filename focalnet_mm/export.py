@@ -148,8 +148,9 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
             nothing is left of it.
     """
     file = Path(file)
-    if file.exists() and not force:
-        raise FileExistsError(f'{file} is there already: name another file with --out, or add --force.')
+    for path in (file, file.with_name(f'{file.name}.data')):
+        if path.exists() and not force:
+            raise FileExistsError(f'{path} is there already: name another file with --out, or add --force.')
     if to == 'onnx':
         _check_installed('onnx', 'onnxscript', 'onnxruntime')
     module, names, left = exportable(copy.deepcopy(model).eval(), part)

@@ -59,6 +59,17 @@ def test_onnx_backbones(arch, tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / 'x.onnx']
 
 
+def test_onnx_with_weights_of_their_own(tmp_path, monkeypatch):
+    """What is too large for one file."""
+    monkeypatch.setattr(exports, '_INLINE_BYTES', 0)
+    net = thin('tiny-srf', stages=2)
+    export_model(net, tmp_path / 'x.onnx', 'onnx', 'backbone', tell=lambda _: None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['x.onnx', 'x.onnx.data']
+    images = torch.randn(1, 3, 33, 47)
+    with torch.no_grad():
+        assert max(map(relative, onnx_outputs(tmp_path / 'x.onnx', images), net(images))) < 1e-4
+
+
 @pytest.mark.parametrize('to', ['torchscript', 'pt2'])
 def test_torch_formats(to, tmp_path):
     # Sizes left open take torch.export a minute for four stages.
@@ -157,6 +168,9 @@ class TestRefusals:
         with pytest.raises(FileExistsError, match=r'x.onnx is there already: name another file with --out, or add'):
             export_model(thin('tiny-srf'), tmp_path / 'x.onnx', 'onnx', 'backbone')
         assert (tmp_path / 'x.onnx').read_text() == 'mine'
+        (tmp_path / 'y.onnx.data').write_text('mine')
+        with pytest.raises(FileExistsError, match=r'y.onnx.data is there already'):
+            export_model(thin('tiny-srf'), tmp_path / 'y.onnx', 'onnx', 'backbone')
 
     def test_queries(self):
         model = build_model(thin_config('mmseg/mask2former_focalnet_l_160k.py'))
