@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ from .focalnet import FocalNet
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ['FocalMaps', 'FocalMapsHook', 'ReceptiveField', 'find_backbone', 'focal_maps', 'mean_kernels',
+__all__ = ['FocalMaps', 'FocalMapsHook', 'ReceptiveField', 'as_picture', 'find_backbone', 'focal_maps', 'mean_kernels',
            'norm_on_objects', 'plot_focal_maps', 'plot_kernels', 'receptive_fields']
 
 
@@ -51,10 +52,9 @@ class FocalMaps(NamedTuple):
         Returns:
             Maps of h = ``height`` and w = ``width``; those that have this size already stay as they are.
         """
-        gates, norm = self.gates, self.norm[:, None]
-        if norm.shape[2:] != (height, width):
-            gates, norm = (F.interpolate(maps, scale_factor=self.stride, mode='bilinear')[..., :height, :width]
-                           for maps in (gates, norm))
+        if self.norm.shape[1:] == (height, width):
+            return self
+        gates, norm = (_upsample(maps, self.stride, height, width) for maps in (self.gates, self.norm[:, None]))
         return self._replace(gates=gates, norm=norm[:, 0])
 
 
@@ -228,12 +228,24 @@ def norm_on_objects(model: nn.Module, batches: Iterable[Mapping[str, Any]], stag
             objects = masks.to_tensor(torch.bool, 'cpu').any(0) if len(masks) else torch.zeros(
                 masks.height, masks.width, dtype=torch.bool)
             for key, maps in found.items():
-                norm = maps.upsampled(*sample.img_shape).norm[i:i + 1, None]
+                norm = _upsample(maps.norm[i:i + 1, None], maps.stride, *sample.img_shape)
                 # Annotations may be of the image before it was resized.
                 norm = F.interpolate(norm, objects.shape, mode='bilinear')[0, 0].double().cpu()
                 sums.setdefault(key, np.zeros(4))[:] += [
                     norm[objects].sum(), objects.sum(), norm[~objects].sum(), (~objects).sum()]
     return {key: float(inside / count / (outside / other)) for key, (inside, count, outside, other) in sums.items()}
+
+
+def as_picture(inputs: Tensor) -> np.ndarray:
+    """An image of a batch, as it is drawn.
+
+    Args:
+        inputs: One of the batch's ``inputs`` (3, H, W), BGR from 0 to 255, as mmcv loads images.
+
+    Returns:
+        RGB image (H, W, 3), uint8.
+    """
+    return inputs.cpu().numpy().transpose(1, 2, 0)[..., ::-1].astype(np.uint8)
 
 
 def plot_focal_maps(image: np.ndarray, maps: Mapping[tuple[int, int], FocalMaps], index: int = 0,
@@ -359,13 +371,12 @@ class FocalMapsHook(Hook):
             return
         count = min(self._left, len(data_batch['inputs']))
         self._left -= count
-        model = runner.model.module if hasattr(runner.model, 'module') else runner.model
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         for i in range(count):
             sample = {key: values[i:i + 1] for key, values in data_batch.items()}
             maps = focal_maps(model, sample, self.stage, self.block)
-            image = sample['inputs'][0].cpu().numpy().transpose(1, 2, 0)[..., ::-1].astype(np.uint8)
             name = Path(getattr(sample['data_samples'][0], 'img_path', None) or f'{batch_idx}_{i}').stem
-            figure = plot_focal_maps(image, maps, title=name)
+            figure = plot_focal_maps(as_picture(sample['inputs'][0]), maps, title=name)
             runner.visualizer.add_image(f'focal_maps_{name}', _pixels(figure), runner.iter)
 
 
@@ -381,19 +392,16 @@ def _images(model: nn.Module, images: Tensor | Mapping[str, Any]) -> Tensor:
 
 def _choose_blocks(backbone: FocalNet, stages: Sequence[int] | int | None,
                    blocks: Sequence[int] | int | None) -> list[tuple[int, int]]:
-    chosen, known = [], set()
     stages = _indices('stage', stages, len(backbone.layers))
     most = max(backbone.depths[stage] for stage in stages)
-    wanted = None if blocks is None else [blocks] if isinstance(blocks, int) else list(blocks)
+    wanted = range(most) if blocks is None else [blocks] if isinstance(blocks, int) else blocks
+    for block in wanted:
+        if not -most <= block < most:
+            raise IndexError(f'There is no block {block}: the chosen stages have at most {most}, 0 to {most - 1}.')
+    chosen = []
     for stage in stages:
         depth = backbone.depths[stage]
-        here = range(depth) if wanted is None else [
-            block % depth for block in wanted if -depth <= block < depth]
-        known.update(range(-depth, depth))
-        chosen += [(stage, block) for block in dict.fromkeys(here)]
-    unknown = [block for block in wanted or () if block not in known]
-    if unknown:
-        raise IndexError(f'There is no block {unknown[0]}: the chosen stages have at most {most}, 0 to {most - 1}.')
+        chosen += dict.fromkeys((stage, block % depth) for block in wanted if -depth <= block < depth)
     if not chosen:
         raise ValueError('No block was chosen: blocks is empty.')
     return chosen
@@ -440,6 +448,11 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
+
+
+def _upsample(maps: Tensor, stride: int, height: int, width: int) -> Tensor:
+    """(N, C, h, w) → (N, C, height, width), without the multiple of the stride that the image was padded to."""
+    return F.interpolate(maps, scale_factor=stride, mode='bilinear')[..., :height, :width]
 
 
 def _stride(backbone: FocalNet, stage: int) -> int:

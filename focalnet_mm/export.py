@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.util
 import json
 import os
 import tempfile
@@ -254,7 +255,6 @@ def _floats(preprocessor: Any, name: str) -> list[float]:
 
 
 def _check_installed(*names: str) -> None:
-    import importlib.util
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise ModuleNotFoundError(f'ONNX needs {" and ".join(missing)}: pip install "focalnet-mm[onnx]".')

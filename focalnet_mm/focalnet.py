@@ -355,12 +355,18 @@ class FocalNet(BaseModule):
                 nn.init.constant_(module.gamma_1, module.layer_scale_init_value)
                 nn.init.constant_(module.gamma_2, module.layer_scale_init_value)
 
-        init_cfgs = [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []
-        pretrained = [cfg for cfg in init_cfgs if cfg['type'] in ('Pretrained', PretrainedInit)]
-        initialize(self, [cfg for cfg in init_cfgs if cfg not in pretrained])
-        for cfg in pretrained:
+        initialize(self, [cfg for cfg in self._init_cfgs() if cfg not in self.pretrained])
+        for cfg in self.pretrained:
             load_into(self, cfg['checkpoint'], prefix=cfg.get('prefix'))
         self.is_init = True
+
+    @property
+    def pretrained(self) -> list[dict[str, Any]]:
+        """What of ``init_cfg`` loads a checkpoint."""
+        return [cfg for cfg in self._init_cfgs() if cfg['type'] in ('Pretrained', PretrainedInit)]
+
+    def _init_cfgs(self) -> list[dict[str, Any]]:
+        return [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter, for layer-wise learning-rate decay.

@@ -26,9 +26,9 @@ from torch import nn
 
 from .weights import SCHEME, local_file, read_model
 
-__all__ = ['CheckClasses', 'ClassMismatchError', 'add_tta', 'build_model', 'check_checkpoint', 'check_classes',
-           'check_data', 'draw_predictions', 'fit_to_machine', 'keep_predictions', 'load_config', 'load_model',
-           'parse_args', 'prepare_image', 'read_any_layout']
+__all__ = ['CheckClasses', 'ClassMismatchError', 'add_cfg_options', 'add_tta', 'build_model', 'check_checkpoint',
+           'check_classes', 'check_data', 'check_folder', 'draw_predictions', 'fit_to_machine', 'keep_predictions',
+           'load_config', 'load_model', 'parse_args', 'prepare_image', 'read_any_layout']
 
 _AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')
 # The last parts of the keys that name folders of label maps.
@@ -79,6 +79,16 @@ class CheckClasses(Hook):
                         'the model has.')
 
 
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options``, for :func:`load_config`.
+
+    Args:
+        parser: The tool's own arguments.
+    """
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override settings of the config; data_root=DIR moves all data sets')
+
+
 def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse a command line, with the arguments that every tool for training and testing has.
 
@@ -88,8 +98,7 @@ def parse_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
     Returns:
         The values of all arguments.
     """
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override settings of the config; data_root=DIR moves all data sets')
+    add_cfg_options(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='job launcher')
     # Older launchers pass the rank as an argument, torchrun in the environment.
@@ -128,6 +137,25 @@ def load_config(file: str, options: Mapping[str, Any] | None = None, work_dir: s
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(file).stem)
     return cfg
+
+
+def check_folder(folder: str | Path, force: bool) -> Path:
+    """Check that nothing is in a folder that a tool writes to.
+
+    Args:
+        folder: The folder, which need not be there.
+        force: Whether anything may be in it.
+
+    Returns:
+        Its path.
+
+    Raises:
+        FileExistsError: Something is, and may not.
+    """
+    folder = Path(folder)
+    if not force and folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(f'{folder} is not empty: name another folder, or add --force to replace files in it.')
+    return folder
 
 
 def check_data(cfg: Config, *splits: str) -> None:
@@ -250,20 +278,9 @@ def check_checkpoint(model: nn.Module, source: str) -> None:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read, or a tensor of the model is missing in it or has another shape.
     """
-    tensors = read_model(source)['state_dict']
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    own = model.state_dict()
-    missing = [name for name in own if name not in tensors]
-    differing = [name for name in own if name in tensors and tensors[name].shape != own[name].shape]
-    if missing:
-        raise ValueError(f'The checkpoint {source} is not of this config: it lacks {len(missing)} of the model\'s '
-                         f'{len(own)} tensors, the first is {missing[0]}.')
-    if differing:
-        name = differing[0]
-        raise ValueError(f'The checkpoint {source} is not of this config: {len(differing)} of the model\'s {len(own)} '
-                         f'tensors have other shapes, the first is {name}: {tuple(tensors[name].shape)} in the '
-                         f'checkpoint, {tuple(own[name].shape)} in the model.')
+    _check_tensors(model, read_model(source)['state_dict'], source)
 
 
 def build_model(cfg: Config, checkpoint: str | None = None) -> nn.Module:
@@ -308,8 +325,8 @@ def load_model(model: nn.Module, cfg: Config, checkpoint: str) -> None:
         FileNotFoundError: There is no such checkpoint.
         ValueError: It cannot be read, or is not of this config.
     """
-    check_checkpoint(model, checkpoint)
     read = read_model(checkpoint)
+    _check_tensors(model, read['state_dict'], checkpoint)
     model.load_state_dict(read['state_dict'], strict=False)
     meta = {key.lower(): value for key, value in (read['meta'].get('dataset_meta') or {}).items()}
     model.dataset_meta = {**_test_meta(cfg), **{key: value for key, value in meta.items() if value is not None}}
@@ -437,6 +454,20 @@ def _check_annotated(path: str, found: int, classes: int, key: str) -> None:
     if found != classes:
         raise ClassMismatchError(f'{path} holds {found} of the {classes} classes that the data set has: name those '
                                  f'of your annotations in {key}.metainfo.classes.')
+
+
+def _check_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) -> None:
+    own = model.state_dict()
+    missing = [name for name in own if name not in tensors]
+    differing = [name for name in own if name in tensors and tensors[name].shape != own[name].shape]
+    if missing:
+        raise ValueError(f'The checkpoint {source} is not of this config: it lacks {len(missing)} of the model\'s '
+                         f'{len(own)} tensors, the first is {missing[0]}.')
+    if differing:
+        name = differing[0]
+        raise ValueError(f'The checkpoint {source} is not of this config: {len(differing)} of the model\'s {len(own)} '
+                         f'tensors have other shapes, the first is {name}: {tuple(tensors[name].shape)} in the '
+                         f'checkpoint, {tuple(own[name].shape)} in the model.')
 
 
 def _innermost(dataset: Any) -> Any:

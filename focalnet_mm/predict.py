@@ -55,18 +55,15 @@ class Predictor:
             if self._scope == 'mmdet':
                 from mmdet.apis import DetInferencer
                 self._inferencer = DetInferencer(cfg, device=device, show_progress=False)
-                self._options: dict[str, Any] = dict(no_save_vis=True)
             elif self._scope == 'mmseg':
                 from mmseg.apis import MMSegInferencer
                 self._inferencer = MMSegInferencer(cfg, device=device)
                 self._inferencer.show_progress = False
-                self._options = {}
             elif self._scope == 'mmpretrain':
                 from mmpretrain import ImageClassificationInferencer
                 from mmpretrain.visualization import UniversalVisualizer
                 self._inferencer = ImageClassificationInferencer(cfg, pretrained=False, device=device)
                 self._inferencer.visualizer = UniversalVisualizer()
-                self._options = {}
             else:
                 raise ValueError(f"The config's default_scope is {self._scope!r}, expected mmdet, mmseg or mmpretrain.")
         model = self._inferencer.model
@@ -85,7 +82,7 @@ class Predictor:
         Returns:
             The library's data sample, in the size of the image.
         """
-        found = self._inferencer(image, return_datasamples=True, **self._options)
+        found = self._inferencer(image, return_datasamples=True)
         if isinstance(found, dict):
             found = found['predictions']
         return found[0] if isinstance(found, list) else found
@@ -102,7 +99,7 @@ class Predictor:
             BGR image (H, W, 3), uint8.
         """
         # mmdet's visualizer fails where there is no segment, mmseg's on a single pixel.
-        if ('pred_panoptic_seg' in sample and not self._panoptic(sample)) or image.shape[:2] == (1, 1):
+        if ('pred_panoptic_seg' in sample and not self._segments(sample)) or image.shape[:2] == (1, 1):
             return image.copy()
         visualizer, rgb = self._inferencer.visualizer, np.ascontiguousarray(image[..., ::-1])
         if self._scope == 'mmpretrain':
@@ -140,17 +137,17 @@ class Predictor:
         return [dict(image_id=image_id, **entry) for entry in found]
 
     def _panoptic(self, sample: Any) -> list[dict[str, Any]]:
-        from mmdet.evaluation.functional import INSTANCE_OFFSET
         segments = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy()
         things = self._model.panoptic_head.num_things_classes
-        classes = self._model.panoptic_head.num_classes
-        found = []
-        for segment in np.unique(segments):
-            label = int(segment) % INSTANCE_OFFSET
-            # The label after the last is that of no segment.
-            if label < classes:
-                found.append(dict(category_id=label, isthing=int(label < things), **_encoded(segments == segment)))
-        return found
+        return [dict(category_id=label, isthing=int(label < things), **_encoded(segments == segment))
+                for segment, label in self._segments(sample).items()]
+
+    def _segments(self, sample: Any) -> dict[int, int]:
+        """Number in the panoptic map → label, of each segment."""
+        from mmdet.evaluation.functional import INSTANCE_OFFSET
+        labels = {segment: segment % INSTANCE_OFFSET for segment in sample.pred_panoptic_seg.sem_seg.unique().tolist()}
+        # The label after the last is that of no segment.
+        return {segment: label for segment, label in labels.items() if label < self._model.panoptic_head.num_classes}
 
 
 def find_inputs(named: Sequence[str | Path], leave_out: Path | None = None) -> tuple[list[Input], list[Path]]:

@@ -16,7 +16,7 @@ from focalnet_mm.export import export_model, exportable
 from focalnet_mm.launch import build_model
 from tests.conftest import ROOT
 from tests.test_tools import tool
-from tests.thin import thin_config
+from tests.thin import save_weights, thin_config
 
 # The stem's padding takes the place of what is missing: below a stride, of that size, one more, odd, and larger.
 UNSEEN = (1, 33, 47), (3, 64, 64), (1, 97, 250)
@@ -186,8 +186,7 @@ class TestRefusals:
 def test_tool(tmp_path):
     config = 'mmdet/maskrcnn_focalnet_t_shapes.py'
     cfg = thin_config(config)
-    torch.manual_seed(0)
-    torch.save(dict(state_dict=build_model(cfg).state_dict()), tmp_path / 'x.pth')
+    save_weights(cfg, tmp_path / 'x.pth')
     options = ['--cfg-options', 'model.backbone.embed_dims=16', 'model.neck.in_channels=[16,32,64,128]']
     out = tool('export.py', ROOT / 'configs' / config, tmp_path / 'x.pth', '--to', 'torchscript', '--out',
                tmp_path / 'y.pt', *options)

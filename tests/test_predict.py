@@ -15,7 +15,7 @@ from focalnet_mm.launch import build_model, load_config
 from focalnet_mm.predict import Predictor, find_inputs, read_image, read_video
 from tests.conftest import ROOT
 from tests.test_tools import tool
-from tests.thin import thin_config
+from tests.thin import save_weights, thin_config
 
 RCNN = ROOT / 'configs/mmdet/maskrcnn_focalnet_t_shapes.py'
 NARROW = {'model.backbone.embed_dims': 8, 'model.neck.in_channels': [8, 16, 32, 64],
@@ -25,12 +25,6 @@ NARROW = {'model.backbone.embed_dims': 8, 'model.neck.in_channels': [8, 16, 32, 
 def photo(size=(60, 90), seed=0):
     small = np.random.default_rng(seed).integers(256, size=(5, 6, 3), dtype=np.uint8)
     return cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)
-
-
-def save_weights(cfg, path, **meta):
-    torch.manual_seed(0)
-    torch.save(dict(state_dict=build_model(cfg).state_dict(), meta=meta), path)
-    return str(path)
 
 
 @pytest.fixture(scope='module')

@@ -5,7 +5,7 @@ import importlib
 import torch
 from mmengine.registry import init_default_scope
 
-from focalnet_mm.launch import fit_to_machine, load_config
+from focalnet_mm.launch import build_model, fit_to_machine, load_config
 from tests.conftest import ROOT
 
 
@@ -55,6 +55,13 @@ def build(cfg):
     model = registry.build(cfg.model)
     model.init_weights()
     return model, build_optim_wrapper(model, cfg.optim_wrapper)
+
+
+def save_weights(cfg, path, **meta):
+    """A checkpoint of a config's model with random weights."""
+    torch.manual_seed(0)
+    torch.save(dict(state_dict=build_model(cfg).state_dict(), meta=meta), path)
+    return str(path)
 
 
 def batch(cfg):

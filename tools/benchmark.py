@@ -145,7 +145,6 @@ class DetectorLoss(nn.Module):
         super().__init__()
         from focalnet_mm import launch
         cfg = launch.load_config(config)
-        launch.fit_to_machine(cfg)
         cfg.model.backbone.init_cfg = None
         cfg.model.backbone.implementation = implementation
         self.model = launch.build_model(cfg)

@@ -6,7 +6,6 @@ DIR gets a figure of each image, one of the kernels, and index.html, a gallery o
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -16,6 +15,8 @@ from torch import nn
 
 from focalnet_mm import launch
 from focalnet_mm.explain import (
+    as_picture,
+    find_backbone,
     focal_maps,
     mean_kernels,
     norm_on_objects,
@@ -44,8 +45,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu',
                         help='where to compute (default: %(default)s)')
     parser.add_argument('--force', action='store_true', help='write into a folder that is not empty')
-    parser.add_argument('--cfg-options', nargs='+', action=launch.DictAction, metavar='KEY=VALUE',
-                        help='override settings of the config')
+    launch.add_cfg_options(parser)
     args = parser.parse_args()
     if not args.images and not args.objects:
         parser.error('name pictures, or add --objects')
@@ -67,8 +67,8 @@ def main() -> None:
     args = parse_args()
     out = Path(args.out or '.')
     try:
-        if args.images and out.is_dir() and any(out.iterdir()) and not args.force:
-            raise FileExistsError(f'{out} is not empty: name another folder, or add --force to replace files in it.')
+        if args.images:
+            launch.check_folder(out, args.force)
         cfg = launch.load_config(args.config, args.cfg_options)
         if args.objects:
             launch.check_data(cfg, 'val')
@@ -80,7 +80,7 @@ def main() -> None:
             print_norm_on_objects(cfg, model, args)
     except (ValueError, IndexError, OSError, ModuleNotFoundError) as error:
         raise SystemExit(f'explain.py: {error}') from None
-    if args.checkpoint is None and (cfg.model.backbone.get('init_cfg') or {}).get('type') != 'Pretrained':
+    if args.checkpoint is None and not find_backbone(model).pretrained:
         print('No --checkpoint, and the config names none for the backbone: the weights are random.')
     if other:
         print(left_out(other))
@@ -101,11 +101,11 @@ def main() -> None:
                 continue
             finally:
                 progress.advance(task)
-            image = batch['inputs'][0].cpu().numpy().transpose(1, 2, 0)[..., ::-1].astype(np.uint8)
+            image = as_picture(batch['inputs'][0])
             maps = focal_maps(model, batch, args.stage, args.block)
             gallery.add(item.name, image, maps)
-            last = dict(maps.keys())
-            drawn = maps if args.block else {key: maps[key] for key in last.items()}
+            # A dict of the keys has the last block of each stage.
+            drawn = maps if args.block else {key: maps[key] for key in dict(maps.keys()).items()}
             figure = out / 'figures' / f'{item.name}.png'
             figure.parent.mkdir(parents=True, exist_ok=True)
             plot_focal_maps(image, drawn, title=item.name).savefig(figure, dpi=80)
@@ -114,12 +114,7 @@ def main() -> None:
     kernels = mean_kernels(model)
     if kernels:
         plot_kernels(kernels).savefig(out / 'kernels.png', dpi=100)
-    sizes: dict[int, list[int]] = {}
-    for field in fields:
-        sizes.setdefault(field.stage, [])
-        if field.level > len(sizes[field.stage]):
-            sizes[field.stage].append(field.theoretical * field.stride)
-    print(gallery.finish(list(maps), sizes, 'kernels.png' if kernels else None))
+    print(gallery.finish(fields, 'kernels.png' if kernels else None))
     if failed:
         raise SystemExit(f'explain.py: {len(failed)} of {len(inputs)} inputs could not be read, see above.')
 

@@ -18,8 +18,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', metavar='FILE',
                         help='the file to write (default: NAME_OF_CONFIG-PART.ENDING in the work dir)')
     parser.add_argument('--force', action='store_true', help='replace FILE where it is there')
-    parser.add_argument('--cfg-options', nargs='+', action=launch.DictAction, metavar='KEY=VALUE',
-                        help='override settings of the config')
+    launch.add_cfg_options(parser)
     return parser.parse_args()
 
 

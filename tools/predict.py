@@ -26,17 +26,14 @@ def parse_args() -> argparse.Namespace:
                         help='draw what a detector scores at least this (default: %(default)s); the JSON has all')
     parser.add_argument('--device', help='where to compute (default: the GPU if there is one)')
     parser.add_argument('--force', action='store_true', help='write into a folder that is not empty')
-    parser.add_argument('--cfg-options', nargs='+', action=launch.DictAction, metavar='KEY=VALUE',
-                        help='override settings of the config')
+    launch.add_cfg_options(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    out = Path(args.out)
     try:
-        if out.is_dir() and any(out.iterdir()) and not args.force:
-            raise FileExistsError(f'{out} is not empty: name another folder, or add --force to replace files in it.')
+        out = launch.check_folder(args.out, args.force)
         cfg = launch.load_config(args.config, args.cfg_options)
         inputs, other = find_inputs(args.inputs, leave_out=out)
         predictor = Predictor(cfg, args.checkpoint, args.device)

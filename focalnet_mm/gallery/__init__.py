@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from ..explain import FocalMaps
+from ..explain import FocalMaps, ReceptiveField
 
 __all__ = ['Gallery']
 
@@ -37,7 +37,7 @@ class Gallery:
         self._title = title
         self._facts = dict(facts)
         self._images: list[dict[str, Any]] = []
-        self._kernels: dict[str, Any] = {}
+        self._blocks: list[tuple[int, int]] = []
         for name in ('images', 'maps'):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
 
@@ -47,7 +47,8 @@ class Gallery:
         Args:
             name: What to call it.
             image: RGB image (H, W, 3), uint8, as the model saw it.
-            maps: What :func:`~focalnet_mm.explain.focal_maps` returns for this image alone, without ``upsample``.
+            maps: What :func:`~focalnet_mm.explain.focal_maps` returns for this image alone, without ``upsample``; of
+                the same blocks for all images.
         """
         number = f'{len(self._images):04d}'
         _, data = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
@@ -57,14 +58,14 @@ class Gallery:
                                            modulator=_packed(found.norm[0]))
                   for (stage, block), found in maps.items()}
         (self._folder / 'maps' / f'{number}.js').write_text(f'receive({json.dumps(number)}, {json.dumps(blocks)});\n')
+        self._blocks = list(maps)
         self._images.append(dict(name=name, number=number, height=image.shape[0], width=image.shape[1]))
 
-    def finish(self, blocks: list[tuple[int, int]], fields: Mapping[int, list[int]], kernels: str | None) -> Path:
+    def finish(self, fields: Iterable[ReceptiveField], kernels: str | None) -> Path:
         """Write the page.
 
         Args:
-            blocks: The (stage, block) of all maps, in order.
-            fields: The receptive field of each level of these stages, in pixels of the image.
+            fields: The receptive fields of the levels of these blocks.
             kernels: The picture of the kernels, its path relative to the folder; ``None`` if there is none.
 
         Returns:
@@ -73,8 +74,11 @@ class Gallery:
         from matplotlib import colormaps
         colours = {name: colormaps[name](np.arange(256), bytes=True)[:, :3].flatten().tolist()
                    for name in ('viridis', 'inferno')}
-        data = dict(images=self._images, blocks=blocks, fields={str(stage): sizes for stage, sizes in fields.items()},
-                    kernels=kernels, colours=colours, levels=_LEVELS)
+        sizes: dict[int, dict[int, int]] = {}
+        for field in fields:
+            sizes.setdefault(field.stage, {})[field.level] = field.theoretical * field.stride
+        data = dict(images=self._images, blocks=self._blocks, fields=sizes, kernels=kernels, colours=colours,
+                    levels=_LEVELS)
         facts = ''.join(f'<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>'
                         for name, text in self._facts.items())
         page = Path(__file__).with_name('index.html').read_text(encoding='utf-8')
