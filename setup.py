@@ -1,18 +1,12 @@
-import re
 import shutil
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 # What OpenMMLab's package manager, mim, looks for under focalnet_mm/.mim.
 MIM_FILES = ('configs', 'tools', 'model-index.yml')
-
-
-def requirements(name):
-    lines = (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
-    return [line.split('#')[0].strip() for line in lines if line.split('#')[0].strip()]
 
 
 class BuildWithMim(build_py):
@@ -45,24 +39,4 @@ def link_mim():
             link.symlink_to(Path('..') / '..' / name)
 
 
-setup(
-    name='focalnet-mm',
-    version=re.search(r"__version__ = '(.+)'", (ROOT / 'focalnet_mm' / '__init__.py').read_text())[1],
-    description='Focal Modulation Networks for OpenMMLab: backbone, configs, checkpoints',
-    long_description=(ROOT / 'README.md').read_text(),
-    long_description_content_type='text/markdown',
-    license='Apache-2.0',
-    license_files=['LICENSE'],
-    keywords=['FocalNet', 'focal modulation', 'OpenMMLab', 'object detection', 'instance segmentation'],
-    classifiers=[
-        'License :: OSI Approved :: Apache Software License',
-        'Programming Language :: Python :: 3',
-        'Programming Language :: Python :: 3.11',
-    ],
-    python_requires='>=3.10',
-    packages=find_packages(include=['focalnet_mm', 'focalnet_mm.*']),
-    install_requires=requirements('runtime'),
-    package_data={'focalnet_mm.gallery': ['index.html']},
-    extras_require=dict(hub=requirements('hub'), onnx=requirements('onnx'), tests=requirements('tests')),
-    cmdclass=dict(build_py=BuildWithMim),
-)
+setup(cmdclass=dict(build_py=BuildWithMim))

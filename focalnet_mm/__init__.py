@@ -1,12 +1,12 @@
 """Focal Modulation Networks for OpenMMLab.
 
-Importing this package registers the backbone ``FocalNet`` and the hook ``FocalMapsHook``.
+Importing this package registers the backbone ``FocalNet``, the hook ``FocalMapsHook`` and the reading of other
+people's checkpoints.
 """
 
-from .archs import ARCHS
-from .explain import FocalMapsHook
-from .focalnet import FocalNet
-from .modulation import FocalModulation
+from . import weights
+from .backbone import ARCHS, FocalModulation, FocalNet
+from .explain.hook import FocalMapsHook
 
 __version__ = '0.1.0'
-__all__ = ['ARCHS', 'FocalMapsHook', 'FocalModulation', 'FocalNet', '__version__']
+__all__ = ['ARCHS', 'FocalMapsHook', 'FocalModulation', 'FocalNet', '__version__', 'weights']

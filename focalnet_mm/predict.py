@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import os
+import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from mmengine.config import Config
+from rich.console import Console
+from rich.progress import Progress
 
-from .launch import load_model
+from .data.pictures import Input, read_image, read_video
+from .run.build import load_weights
 
-__all__ = ['Input', 'Predictor', 'find_inputs', 'left_out', 'read_image', 'read_video']
+__all__ = ['Predicted', 'Predictor', 'predict_inputs']
 
-IMAGE_ENDINGS = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
-VIDEO_ENDINGS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.webm')
 _TOP_CLASSES = 5
-
-
-class Input(NamedTuple):
-    """A picture or video."""
-
-    path: Path
-    #: The path below the folder that was named, or the name of a file that was named itself.
-    name: str
-
-    @property
-    def is_video(self) -> bool:
-        return self.path.suffix.lower() in VIDEO_ENDINGS
 
 
 class Predictor:
@@ -67,7 +56,7 @@ class Predictor:
             else:
                 raise ValueError(f"The config's default_scope is {self._scope!r}, expected mmdet, mmseg or mmpretrain.")
         model = self._inferencer.model
-        load_model(model, cfg, checkpoint)
+        load_weights(model, cfg, checkpoint)
         #: Names of the classes, by label.
         self.classes: tuple[str, ...] = tuple(model.dataset_meta.get('classes') or ())
         self._inferencer.visualizer.dataset_meta = {**model.dataset_meta, 'classes': self.classes}
@@ -150,111 +139,112 @@ class Predictor:
         return {segment: label for segment, label in labels.items() if label < self._model.panoptic_head.num_classes}
 
 
-def find_inputs(named: Sequence[str | Path], leave_out: Path | None = None) -> tuple[list[Input], list[Path]]:
-    """Pictures and videos, folders searched with all that is below them.
+class Predicted(NamedTuple):
+    """What :func:`predict_inputs` wrote."""
+
+    #: ``predictions.json``.
+    file: Path
+    #: How many images, frames of videos among them.
+    images: int
+    #: How many entries they have.
+    predictions: int
+    #: What could not be read.
+    failed: list[Input]
+
+
+class _Writer:
+    """Predictions and pictures of inputs, as they come."""
+
+    def __init__(self, predictor: Predictor, out: Path, score_thr: float) -> None:
+        self.predictor = predictor
+        self.out = out
+        self.score_thr = score_thr
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+
+    def predict(self, image: np.ndarray, path: Path, **more: int) -> np.ndarray:
+        """Store what is predicted for an image; returns its picture."""
+        sample = self.predictor.predict(image)
+        image_id = len(self.images) + 1
+        height, width = image.shape[:2]
+        self.images.append(dict(id=image_id, file_name=str(path), height=height, width=width, **more))
+        self.annotations.extend(self.predictor.entries(sample, image_id))
+        return self.predictor.draw(image, sample, self.score_thr)
+
+    def picture(self, item: Input, image: np.ndarray) -> None:
+        """Predict on a picture, and write it."""
+        target = self._target(item)
+        drawn = self.predict(image, item.path)
+        if target.suffix.lower() not in ('.jpg', '.jpeg', '.png'):
+            target = target.with_name(target.name + '.png')
+        _, data = cv2.imencode(target.suffix, drawn)
+        target.write_bytes(data.tobytes())
+
+    def video(self, item: Input, video: tuple[int, float, Iterator[np.ndarray]], progress: Progress) -> None:
+        """Predict on the frames of a video, and write them as another."""
+        count, rate, frames = video
+        target = self._target(item)
+        film = target if target.suffix == '.mp4' else target.with_name(target.name + '.mp4')
+        task, writer = progress.add_task('frames', total=count or None), None
+        for i, frame in enumerate(frames):
+            drawn = self.predict(frame, item.path, frame=i)
+            if writer is None:
+                size = drawn.shape[1], drawn.shape[0]
+                writer = cv2.VideoWriter(str(film), cv2.VideoWriter_fourcc(*'mp4v'), rate, size)
+            writer.write(drawn)
+            progress.advance(task)
+        if writer is not None:
+            writer.release()
+        progress.remove_task(task)
+
+    def finish(self, facts: Mapping[str, str]) -> Path:
+        """Write ``predictions.json``."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        file = self.out / 'predictions.json'
+        categories = [dict(id=i, name=name) for i, name in enumerate(self.predictor.classes)]
+        content = dict(info=dict(facts), images=self.images, categories=categories, annotations=self.annotations)
+        file.write_text(json.dumps(content, ensure_ascii=False, indent=1) + '\n', encoding='utf-8')
+        return file
+
+    def _target(self, item: Input) -> Path:
+        target = self.out / 'pictures' / item.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+
+def predict_inputs(predictor: Predictor, inputs: Sequence[Input], out: Path, score_thr: float,
+                   facts: Mapping[str, str], name: str = 'predict') -> Predicted:
+    """Predict on pictures and videos, with a progress bar, and write what was found.
 
     Args:
-        named: Files and folders. A file is taken whatever its ending, in a folder those with a known one.
-        leave_out: A folder not to search.
+        predictor: The model.
+        inputs: The pictures and videos.
+        out: Where to: ``pictures`` and ``predictions.json``, in the form of COCO's results.
+        score_thr: Leave out of the pictures what a detector scores below this.
+        facts: What the JSON says of the model.
+        name: What begins the line about an input that can't be read.
 
     Returns:
-        What was found, in order, each with a name of its own; and the files of folders that have another ending.
-
-    Raises:
-        FileNotFoundError: A file or folder does not exist, or there is nothing to find.
+        How much was found, and what could not be read.
     """
-    found: list[Input] = []
-    other: list[Path] = []
-    leave_out = leave_out.resolve() if leave_out else None
-    for item in map(Path, named):
-        if not item.exists():
-            raise FileNotFoundError(f'{item} does not exist: name pictures, videos or folders of them.')
-        if not item.is_dir():
-            found.append(Input(item, item.name))
-            continue
-        for path in sorted(path for path in item.rglob('*') if path.is_file()):
-            if leave_out and leave_out in path.resolve().parents:
+    writer, failed = _Writer(predictor, out, score_thr), []
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task('', total=len(inputs))
+        for item in inputs:
+            progress.update(task, description=item.name)
+            try:
+                found = read_video(item.path) if item.is_video else read_image(item.path)
+            except (ValueError, OSError) as error:
+                failed.append(item)
+                progress.console.print(f'{name}: {error}', markup=False, soft_wrap=True)
+                progress.advance(task)
                 continue
-            if path.suffix.lower() in (*IMAGE_ENDINGS, *VIDEO_ENDINGS):
-                found.append(Input(path, str(path.relative_to(item))))
+            if isinstance(found, tuple):
+                writer.video(item, found, progress)
             else:
-                other.append(path)
-    if not found:
-        raise FileNotFoundError(f'There is no picture or video in {", ".join(map(str, named))}: known endings are '
-                                f'{", ".join((*IMAGE_ENDINGS, *VIDEO_ENDINGS))}.')
-    taken: set[str] = set()
-    for i, (path, name) in enumerate(found):
-        number, unique = 2, name
-        while unique in taken:
-            unique, number = f'{os.path.splitext(name)[0]}_{number}{path.suffix}', number + 1
-        taken.add(unique)
-        found[i] = Input(path, unique)
-    return found, other
-
-
-def left_out(files: Sequence[Path]) -> str:
-    """A line about the files of folders that are no inputs.
-
-    Args:
-        files: The second part of what :func:`find_inputs` returns.
-
-    Returns:
-        How many they are and the first of their names.
-    """
-    names = ', '.join(path.name for path in files[:5])
-    return (f'Files of folders that are left out, since their endings are of no picture or video: {len(files)} ({names}'
-            f'{" …" if len(files) > 5 else ""})')
-
-
-def read_image(path: str | Path) -> np.ndarray:
-    """Read an image of any depth and number of channels; of an animation the first picture.
-
-    Args:
-        path: The file.
-
-    Returns:
-        BGR image (H, W, 3), uint8, turned as its EXIF data says.
-
-    Raises:
-        ValueError: The file is no image that OpenCV can read.
-        OSError: The file cannot be read.
-    """
-    data = Path(path).read_bytes()
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except cv2.error:
-        image = None
-    if image is None:
-        raise ValueError(f'{path} ({len(data)} bytes) is damaged or no image that OpenCV can read: save it as PNG or '
-                         'JPEG.')
-    return image
-
-
-def read_video(path: str | Path) -> tuple[int, float, Iterator[np.ndarray]]:
-    """Open a video.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The number of frames that it says it has, frames a second, and the frames, BGR images (H, W, 3), uint8.
-
-    Raises:
-        ValueError: The file is no video that OpenCV can read.
-    """
-    capture = cv2.VideoCapture(str(path))
-    read, first = capture.read()
-    if not read:
-        raise ValueError(f'{path} is damaged or no video that OpenCV can read: convert it to MP4.')
-
-    def frames() -> Iterator[np.ndarray]:
-        frame, more = first, True
-        while more:
-            yield frame
-            more, frame = capture.read()
-        capture.release()
-
-    return int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS) or 25.0, frames()
+                writer.picture(item, found)
+            progress.advance(task)
+    return Predicted(writer.finish(facts), len(writer.images), len(writer.annotations), failed)
 
 
 def _instances(instances: Any) -> list[dict[str, Any]]:

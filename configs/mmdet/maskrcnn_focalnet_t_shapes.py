@@ -1,4 +1,4 @@
-# Mask R-CNN FocalNet-T on the built-in data set (tools/make_shapes_dataset.py), from scratch, in minutes on a CPU.
+# Mask R-CNN FocalNet-T on the built-in data set (`focalnet-mm shapes`), from scratch, in minutes on a CPU.
 # Against maskrcnn_focalnet_t_1x.py, backbone and heads are thinner, the box head has convolutions and both heads
 # share their masks and boxes among the classes, and GroupNorm is added: without pretrained weights it learns sooner so.
 _base_ = ['./_base_/maskrcnn_focalnet.py', './_base_/shapes_instance.py', './_base_/schedule_1x.py']

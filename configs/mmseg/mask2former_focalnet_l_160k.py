@@ -2,6 +2,7 @@
 _base_ = [
     'mmseg::mask2former/mask2former_swin-l-in22k-384x384-pre_8xb2-160k_ade20k-640x640.py',
     '../mmdet/_base_/slow_backbone.py',
+    './_base_/multiscale_test.py',
 ]
 
 custom_imports = dict(imports=['focalnet_mm', 'mmdet.models'], allow_failed_imports=False)
@@ -21,18 +22,4 @@ model = dict(
 
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=_base_.mask2former_keys))
 
-# With --tta: six scales of the test size, each also flipped. mmseg's own pipeline scales the photo instead.
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [
-                dict(type='Resize', scale=(int(2560 * ratio), int(640 * ratio)), keep_ratio=True)
-                for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-            ],
-            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
-            [dict(type='LoadAnnotations')],
-            [dict(type='PackSegInputs')],
-        ]),
-]
+tta_pipeline = _base_.multiscale_640

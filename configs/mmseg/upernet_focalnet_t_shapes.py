@@ -1,12 +1,9 @@
 # UPerNet on the built-in data set, in minutes on a CPU: thinner backbone and heads.
-_base_ = ['./_base_/upernet_focalnet.py', '../mmdet/_base_/shapes_thin.py']
+_base_ = ['./_base_/upernet_focalnet.py', '../mmdet/_base_/shapes_thin.py', '../mmdet/_base_/shapes_classes.py']
 
-data_source = 'make it with python tools/make_shapes_dataset.py data/shapes'
+data_source = _base_.shapes_source
 data_root = 'data/shapes/ade/ADEChallengeData2016'
-metainfo = dict(
-    classes=('circle', 'square', 'triangle', 'star', 'cross', 'plain', 'stripes', 'checks', 'dots'),
-    palette=[(228, 26, 28), (55, 126, 184), (77, 175, 74), (152, 78, 163), (255, 127, 0), (190, 190, 190),
-             (140, 160, 200), (200, 180, 140), (160, 200, 160)])
+metainfo = dict(classes=_base_.thing_classes + _base_.stuff_classes, palette=_base_.palette)
 
 crop_size = (160, 160)
 train_pipeline = [

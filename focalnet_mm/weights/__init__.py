@@ -1,8 +1,9 @@
 """Reading checkpoints that others wrote, and writing checkpoints for others."""
 
+from ..backbone.archs import guess_arch
 from .files import local_file, read_checkpoint
 from .fit import LoadReport, fit_tensor, load_into
-from .layouts import LAYOUTS, convert, detect_layout, guess_arch, select_backbone
+from .layouts import LAYOUTS, convert, detect_layout, select_backbone
 from .whole import SCHEME, read_model
 from .write import convert_file, publish, transformers_config, write_checkpoint, write_transformers
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
+from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
+from ..backbone.archs import guess_arch, read_settings
 from .files import read_checkpoint
-from .layouts import detect_layout, guess_arch, measure, select_backbone, shorten
+from .layouts import detect_layout, select_backbone, shorten
 
 __all__ = ['LoadReport', 'fit_tensor', 'load_into']
 
@@ -112,21 +114,14 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
         raise ValueError(f'The checkpoint {source} does not fit: {error}.') from None
 
     own = backbone.state_dict()
-    ready, fitted, new = {}, {}, []
-    for name, parameter in own.items():
-        if name not in tensors:
-            new.append(name)
-        elif tensors[name].shape == parameter.shape:
-            ready[name] = tensors[name]
-        else:
-            try:
-                ready[name], fitted[name] = fit_tensor(name, tensors[name], parameter.shape)
-            except ValueError as error:
-                raise ValueError(f'The checkpoint {source} does not fit: {error}{_cause(tensors, own)}.') from None
+    try:
+        ready, fitted, new = _fit(tensors, own)
+    except ValueError as error:
+        raise ValueError(f'The checkpoint {source} does not fit: {error}{_cause(tensors, own)}.') from None
 
-    pretrained_levels = measure(tensors)['focal_levels']
+    pretrained_levels = read_settings(tensors)['focal_levels']
     lacking = [name for name in new if not _may_be_new(name, pretrained_levels)]
-    stages = len(measure(own)['depths'])
+    stages = len(read_settings(own)['depths'])
     surplus = [name for name in tensors if name not in own and _is_in_blocks(name, stages)]
     for names, fault in ((lacking, 'lacks'), (surplus, 'has, beyond what the model has,')):
         if names:
@@ -146,6 +141,37 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
                 *(name for name in state_dict if not name.startswith(prefix))))
     print_log(str(report), logger='current')
     return report
+
+
+@WEIGHT_INITIALIZERS.register_module(name='FocalNetPretrained')
+class PretrainedFocalNet:
+    """What a FocalNet does with ``init_cfg=dict(type='Pretrained', …)``, where the network itself reads no files.
+
+    Args:
+        checkpoint (str): As :func:`load_into` takes it.
+        prefix (str, optional): The same.
+    """
+
+    def __init__(self, checkpoint: str, prefix: str | None = None) -> None:
+        self.checkpoint = checkpoint
+        self.prefix = prefix
+
+    def __call__(self, module: nn.Module) -> None:
+        load_into(module, self.checkpoint, self.prefix)
+
+
+def _fit(tensors: Mapping[str, Tensor],
+         own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
+    """The tensors for a backbone, how some of them were fitted, and the names that there is nothing for."""
+    ready, fitted, new = {}, {}, []
+    for name, parameter in own.items():
+        if name not in tensors:
+            new.append(name)
+        elif tensors[name].shape == parameter.shape:
+            ready[name] = tensors[name]
+        else:
+            ready[name], fitted[name] = fit_tensor(name, tensors[name], parameter.shape)
+    return ready, fitted, new
 
 
 def _may_be_new(name: str, pretrained_levels: tuple[int | None, ...]) -> bool:
@@ -169,7 +195,7 @@ def _cause(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     words = dict(
         stem_kernel='a {0}×{0} stem', embed_dims='{} channels', depths='stages of {} blocks', focal_levels='{} levels',
         layer_scale='layer scale: {}', post_norm_in_modulation='norms inside the modulation: {}')
-    theirs, ours = measure(tensors), measure(own)
+    theirs, ours = read_settings(tensors), read_settings(own)
     stages = len(ours['depths'])
     for key in ('depths', 'focal_levels'):
         theirs[key] = theirs[key][:stages]

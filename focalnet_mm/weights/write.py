@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..archs import resolve_arch
+from ..backbone.archs import guess_arch, read_settings, resolve_arch, variant
 from .download import sha256
 from .files import META_KEY, read_checkpoint, read_rest
-from .layouts import convert, detect_layout, guess_arch, measure, select_backbone, variant
+from .layouts import convert, detect_layout, select_backbone
 
 __all__ = ['convert_file', 'publish', 'transformers_config', 'write_checkpoint', 'write_transformers']
 
@@ -144,7 +144,7 @@ def transformers_config(official: Mapping[str, Tensor], arch: str | None = None)
         ValueError: The variant is unknown, or transformers' FocalNet cannot have these kernels.
     """
     _, settings = variant(official, arch)
-    found = measure(official)
+    found = read_settings(official)
     channels, classes = found['embed_dims'], official.get('head.bias')
     windows = []
     for stage, levels in enumerate(found['focal_levels']):
@@ -234,7 +234,7 @@ def _check_absent(path: Path, force: bool) -> None:
 
 def _timm_call(official: Mapping[str, Tensor], arch: str, path: str) -> str:
     """A call of timm that opens a converted file."""
-    settings, found = resolve_arch(arch), measure(official)
+    settings, found = resolve_arch(arch), read_settings(official)
     classes = len(official['head.bias']) if 'head.bias' in official else 0
     windows = tuple(
         official[f'layers.{stage}.blocks.0.modulation.focal_layers.0.0.weight'].shape[-1] if levels else 3

@@ -1,5 +1,5 @@
 # ATSS on a FocalNet, 36 epochs: the recipe of coco_instance.py and schedule_3x.py without masks.
-_base_ = 'mmdet::atss/atss_r50_fpn_1x_coco.py'
+_base_ = ['mmdet::atss/atss_r50_fpn_1x_coco.py', './multiscale_crop.py']
 
 custom_imports = dict(imports=['focalnet_mm'], allow_failed_imports=False)
 data_source = 'download COCO 2017 (train2017, val2017 and annotations) from https://cocodataset.org/#download'
@@ -15,21 +15,11 @@ model = dict(
         drop_path_rate=0.3),
     neck=dict(in_channels=[192, 384, 768], start_level=0))
 
-scales = [(short, 1333) for short in range(480, 801, 32)]
 train_pipeline = [
     dict(type='LoadImageFromFile', backend_args=_base_.backend_args),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='RandomFlip', prob=0.5),
-    dict(
-        type='RandomChoice',
-        transforms=[
-            [dict(type='RandomChoiceResize', scales=scales, keep_ratio=True)],
-            [
-                dict(type='RandomChoiceResize', scales=[(400, 1333), (500, 1333), (600, 1333)], keep_ratio=True),
-                dict(type='RandomCrop', crop_type='absolute_range', crop_size=(384, 600), allow_negative_crop=True),
-                dict(type='RandomChoiceResize', scales=scales, keep_ratio=True),
-            ],
-        ]),
+    _base_.multiscale_crop,
     dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -1,18 +1,12 @@
-# The built-in data set of tools/make_shapes_dataset.py in the layouts of COCO boxes and COCO panoptic, for configs that
+# The built-in data set of `focalnet-mm shapes` in the layouts of COCO boxes and COCO panoptic, for configs that
 # inherit another data set: what they take over has names of its own.
-_base_ = './shapes_thin.py'
+_base_ = ['./shapes_thin.py', './shapes_classes.py']
 
-shapes_source = 'make it with python tools/make_shapes_dataset.py data/shapes'
 shapes_root = 'data/shapes/coco/'
-thing_classes = ('circle', 'square', 'triangle', 'star', 'cross')
-stuff_classes = ('plain', 'stripes', 'checks', 'dots')
-palette = [(228, 26, 28), (55, 126, 184), (77, 175, 74), (152, 78, 163), (255, 127, 0), (190, 190, 190),
-           (140, 160, 200), (200, 180, 140), (160, 200, 160)]
-
 shapes_size = (160, 160)
 meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 
-box_dataset = dict(data_root=shapes_root, metainfo=dict(classes=thing_classes, palette=palette[:5]))
+box_dataset = dict(data_root=shapes_root, metainfo=dict(classes=_base_.thing_classes, palette=_base_.palette[:5]))
 box_train_dataloader = dict(
     batch_size=4,
     num_workers=1,
@@ -41,8 +35,8 @@ box_val_dataloader = dict(
 panoptic_dataset = dict(
     data_root=shapes_root,
     metainfo=dict(
-        classes=thing_classes + stuff_classes, thing_classes=thing_classes, stuff_classes=stuff_classes,
-        palette=palette))
+        classes=_base_.thing_classes + _base_.stuff_classes, thing_classes=_base_.thing_classes,
+        stuff_classes=_base_.stuff_classes, palette=_base_.palette))
 panoptic_train_dataloader = dict(
     batch_size=4,
     num_workers=1,

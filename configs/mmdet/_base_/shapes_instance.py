@@ -1,11 +1,9 @@
-# The built-in data set of tools/make_shapes_dataset.py, in the layout of COCO instances.
-_base_ = 'mmdet::_base_/datasets/coco_instance.py'
+# The built-in data set of `focalnet-mm shapes`, in the layout of COCO instances.
+_base_ = ['mmdet::_base_/datasets/coco_instance.py', './shapes_classes.py']
 
-data_source = 'make it with python tools/make_shapes_dataset.py data/shapes'
+data_source = _base_.shapes_source
 data_root = 'data/shapes/coco/'
-metainfo = dict(
-    classes=('circle', 'square', 'triangle', 'star', 'cross'),
-    palette=[(228, 26, 28), (55, 126, 184), (77, 175, 74), (152, 78, 163), (255, 127, 0)])
+metainfo = dict(classes=_base_.thing_classes, palette=_base_.palette[:5])
 
 image_size = (160, 160)
 train_pipeline = [

@@ -1,7 +1,7 @@
 # UPerNet on a FocalNet of window 9, as in arXiv 2203.11926v3; the recipe of mmseg's UPerNet with Swin.
 _base_ = [
     'mmseg::_base_/models/upernet_swin.py', 'mmseg::_base_/datasets/ade20k.py', 'mmseg::_base_/default_runtime.py',
-    'mmseg::_base_/schedules/schedule_160k.py'
+    'mmseg::_base_/schedules/schedule_160k.py', './multiscale_test.py'
 ]
 
 custom_imports = dict(imports=['focalnet_mm'], allow_failed_imports=False)
@@ -33,18 +33,4 @@ param_scheduler = [
     dict(type='PolyLR', eta_min=0.0, power=1.0, begin=1500, end=160000, by_epoch=False),
 ]
 
-# With --tta: six scales of the test size, each also flipped. mmseg's own pipeline scales the photo instead.
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [
-                dict(type='Resize', scale=(int(2048 * ratio), int(512 * ratio)), keep_ratio=True)
-                for ratio in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-            ],
-            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
-            [dict(type='LoadAnnotations')],
-            [dict(type='PackSegInputs')],
-        ]),
-]
+tta_pipeline = _base_.multiscale_512

@@ -1,0 +1,1 @@
+"""FocalNet's block on CPUs, through oneDNN."""

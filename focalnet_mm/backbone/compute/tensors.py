@@ -1,0 +1,62 @@
+"""What a block computes with, as plain tensors: implementations know nothing of modules."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+__all__ = ['BlockTensors']
+
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass
+class BlockTensors:
+    """The parameters of a block, or their gradients; layers as (weight, bias).
+
+    Custom operators take and return lists of tensors: :meth:`flatten` and :meth:`unflatten` are the one place that
+    knows their order.
+    """
+
+    #: ``f``, the query, the context and the gates in one layer.
+    f: Pair
+    #: ``h``.
+    h: Pair
+    #: The projection behind the product of query and modulator.
+    proj: Pair
+    fc1: Pair
+    fc2: Pair
+    norm1: Pair
+    norm2: Pair
+    #: The norm before the projection, of the variants that have one.
+    inner_norm: Pair | None
+    #: The depthwise kernels of the levels, each (C, 1, k, k).
+    kernels: list[Tensor]
+    #: The layer scales of modulation and MLP, or none.
+    scales: list[Tensor]
+
+    def flatten(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Parameters of the layers, kernels and layer scales."""
+        return list(itertools.chain.from_iterable(self._pairs())), self.kernels, self.scales
+
+    @classmethod
+    def unflatten(cls, parameters: list[Tensor], kernels: list[Tensor], scales: list[Tensor]) -> BlockTensors:
+        """What :meth:`flatten` took apart."""
+        pairs: list[Pair | None] = list(zip(parameters[::2], parameters[1::2]))
+        missing = len(cls.__dataclass_fields__) - 2 - len(pairs)
+        return cls(*pairs, *[None] * missing, kernels, scales)
+
+    def to(self, dtype: torch.dtype) -> BlockTensors:
+        """Linear layers and kernels in another data type, the weights of layers as matrices; norms as they are."""
+        linear = {name: (weight.flatten(1).to(dtype), bias.to(dtype)) for name in ('f', 'h', 'proj', 'fc1', 'fc2')
+                  for weight, bias in [getattr(self, name)]}
+        return BlockTensors(**linear, norm1=self.norm1, norm2=self.norm2, inner_norm=self.inner_norm,
+                            kernels=[kernel.to(dtype) for kernel in self.kernels], scales=self.scales)
+
+    def _pairs(self) -> Iterable[Pair]:
+        pairs = (getattr(self, field.name) for field in fields(self)[:-2])
+        return (pair for pair in pairs if pair is not None)

@@ -1,0 +1,1 @@
+"""FocalNet measured beside its peers."""

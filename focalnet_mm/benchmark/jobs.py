@@ -1,0 +1,82 @@
+"""What a benchmark measures, and in which order."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.progress import Progress
+
+from .measure import in_new_process
+from .models import OURS
+
+__all__ = ['jobs_of', 'run_jobs']
+
+
+def jobs_of(models: Sequence[str], peers: Mapping[str, str], sizes: Sequence[Sequence[int]], steps: Sequence[str],
+            dtypes: Sequence[str], modes: Sequence[str], arch: str, device: str,
+            config: str | None) -> list[dict[str, Any]]:
+    """All combinations that there are, models last, so that they take turns.
+
+    Args:
+        models: Keys of ``BUILDERS``.
+        peers: Name → ``FILE:CLASS`` of other backbones.
+        sizes: Height, width, batch and focal window.
+        steps: ``inference`` and ``training``.
+        dtypes: Data types, float32 or what to autocast to.
+        modes: ``eager``, ``compile`` and ``with_cp``, which only a training step of ours has.
+        arch: Variant of FocalNet.
+        device: Where to compute.
+        config: Of a whole detector, in place of backbones.
+
+    Returns:
+        A dict of plain values for each.
+    """
+    jobs = []
+    for (height, width, batch, window), step, dtype, mode, model in itertools.product(
+            sizes, steps, dtypes, modes, (*models, *peers)):
+        if mode == 'with_cp' and (model not in OURS or step == 'inference'):
+            continue
+        another = model.startswith(('Swin', 'ConvNeXt')) or model in peers
+        jobs.append(dict(
+            model=model, arch=arch, step=step, size=f'{height}×{width} b{batch} w{window}', height=height, width=width,
+            batch=batch, window=window, dtype=dtype, mode=mode, device=device, peer=peers.get(model), config=config,
+            kind='another' if another else 'FocalNet'))
+    return jobs
+
+
+def run_jobs(jobs: Sequence[dict[str, Any]], repeats: int) -> list[dict[str, Any]]:
+    """Measure, with a progress bar.
+
+    Args:
+        jobs: What :func:`jobs_of` returns.
+        repeats: Processes of each measurement.
+
+    Returns:
+        The jobs with the medians ``seconds`` and ``peak`` (bytes), the ``spread`` of the seconds as a share of the
+        median, and ``floor``, the seconds that the arithmetic alone takes, ``None`` for detectors.
+
+    Raises:
+        RuntimeError: A measurement failed.
+    """
+    results: list[list[dict[str, float]]] = [[] for _ in jobs]
+    with Progress() as progress:
+        task = progress.add_task('', total=repeats * len(jobs))
+        for _ in range(repeats):
+            for job, found in zip(jobs, results):
+                progress.update(task, description=f'{job["model"]} {job["step"]} {job["size"]} {job["dtype"]}')
+                found.append(in_new_process(job))
+                progress.advance(task)
+    floors: dict[tuple[str, ...], float | None] = {}
+    rows = []
+    for job, found in zip(jobs, results):
+        key = job['step'], job['size'], job['dtype']
+        if key not in floors:
+            floors[key] = None if job['config'] else in_new_process({**job, 'model': 'floor', 'peer': None})['floor']
+        seconds = [result['seconds'] for result in found]
+        middle = statistics.median(seconds)
+        rows.append(dict(job, seconds=middle, spread=(max(seconds) - min(seconds)) / 2 / middle,
+                         peak=statistics.median(result['peak'] for result in found), floor=floors[key]))
+    return rows

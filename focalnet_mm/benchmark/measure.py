@@ -1,0 +1,145 @@
+"""Time and memory of a step of a model, in this process or in one of its own."""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from .models import BUILDERS, build
+
+__all__ = ['DTYPES', 'floor', 'in_new_process', 'time_step']
+
+DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+_MEASURED_SECONDS = 2.0
+
+
+def tensors(outputs: Any) -> list[Tensor]:
+    """All feature maps that a backbone returns, in whatever form."""
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    if isinstance(outputs, dict):
+        outputs = outputs.values()
+    return [tensor for output in outputs for tensor in tensors(output)]
+
+
+def resident(key: str) -> int:
+    """Bytes of this process: VmRSS now, or VmHWM at most so far."""
+    for line in Path('/proc/self/status').read_text().splitlines():
+        if line.startswith(f'{key}:'):
+            return int(line.split()[1]) * 1024
+    raise KeyError(key)
+
+
+def time_step(job: dict[str, Any]) -> dict[str, float]:
+    """Median time of a step in seconds, and peak memory of model and step in bytes, in this process."""
+    device, training = job['device'], job['step'] == 'training'
+    torch.manual_seed(0)
+    model = build(job)
+    images = torch.randn(job['batch'], 3, job['height'], job['width'])
+    if 'channels-last' in job['model']:
+        model, images = (thing.to(memory_format=torch.channels_last) for thing in (model, images))
+    # mmdet's Swin returns nothing from train().
+    model.train(training)
+    model, images = model.to(device), images.to(device)
+    before = resident('VmRSS') if device == 'cpu' else 0
+    run = torch.compile(model) if job['mode'] == 'compile' else model
+    dtype = DTYPES[job['dtype']]
+
+    def step() -> None:
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32), torch.set_grad_enabled(training):
+            outputs = tensors(run(images))
+            if training:
+                loss = sum(output.float().mean() for output in outputs)
+        if training:
+            loss.backward()
+            model.zero_grad(set_to_none=True)
+        if device == 'cuda':
+            torch.cuda.synchronize()
+
+    step()
+    if device == 'cuda':
+        torch.cuda.reset_peak_memory_stats()
+    times: list[float] = []
+    while len(times) < 2 or sum(times) < _MEASURED_SECONDS:
+        started = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - started)
+    if device == 'cuda':
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        # The images and the model are counted with the step: both begin after the imports.
+        held = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers(), images))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before + held
+    return dict(seconds=statistics.median(times), peak=peak)
+
+
+def machine(device: str, dtype: str) -> tuple[float, float]:
+    """Measured rates of this machine: multiply-adds a second of pointwise layers, bytes a second of a copy."""
+    def fastest(run: Callable[[], Any]) -> float:
+        times = []
+        for _ in range(8):
+            started = time.perf_counter()
+            run()
+            if device == 'cuda':
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    channels, pixels = 512, 128
+    x = torch.randn(1, channels, pixels, pixels, device=device, dtype=DTYPES[dtype])
+    x = x.to(memory_format=torch.channels_last)
+    weight = torch.randn(channels, channels, 1, 1, device=device, dtype=DTYPES[dtype])
+    with torch.inference_mode():
+        rate = channels**2 * pixels**2 / fastest(lambda: nn.functional.conv2d(x, weight))
+        block = torch.zeros(1 << 26, device=device)
+        other = torch.empty_like(block)
+        bandwidth = 2 * block.nbytes / fastest(lambda: other.copy_(block))
+    return rate, bandwidth
+
+
+def floor(job: dict[str, Any]) -> float:
+    """Seconds that the arithmetic of ours takes at the machine's rate, or its reading and writing if that is more."""
+    with torch.device('meta'):
+        model = BUILDERS['focalnet-mm reference'](job['arch'], job['window'])
+        images = torch.empty(job['batch'], 3, job['height'], job['width'])
+    moved = sum(parameter.numel() for parameter in model.parameters())
+
+    def count(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal moved
+        moved += inputs[0].numel() + output.numel()
+
+    for stage in model.layers:
+        for block in stage.blocks:
+            block.register_forward_hook(count)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(images)
+    rate, bandwidth = machine(job['device'], job['dtype'])
+    # A backward pass multiplies twice as much as the forward pass, and reads and writes what that did twice.
+    factor = 3 if job['step'] == 'training' else 1
+    return factor * max(counter.get_total_flops() / 2 / rate, moved * DTYPES[job['dtype']].itemsize / bandwidth)
+
+
+def in_new_process(job: dict[str, Any]) -> dict[str, float]:
+    """What :func:`time_step` or, for the model ``floor``, :func:`floor` returns in a process of its own.
+
+    Raises:
+        RuntimeError: The process failed; says with which message.
+    """
+    command = [sys.executable, '-W', 'ignore', '-m', 'focalnet_mm', 'benchmark', '--worker', json.dumps(job)]
+    done = subprocess.run(command, text=True, capture_output=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ['no message'])[-1]
+        raise RuntimeError(f'{job["model"]} failed ({job["step"]}, {job["size"]}, {job["dtype"]}, '
+                         f'{job["mode"]}): {reason}')
+    return json.loads(done.stdout.strip().splitlines()[-1])

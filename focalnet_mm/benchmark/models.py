@@ -1,0 +1,103 @@
+"""FocalNet and its peers, as a benchmark builds them; a peer is imported where it is built."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from ..backbone import FocalNet
+from ..backbone.archs import resolve_arch
+from ..run.build import build_model
+from ..run.config import load_config
+
+__all__ = ['BUILDERS', 'OURS', 'build']
+
+
+def ours(implementation: str) -> Callable[..., nn.Module]:
+    def build(arch: str, window: int, with_cp: bool = False) -> nn.Module:
+        return FocalNet(arch, focal_windows=window, with_cp=with_cp, implementation=implementation)
+    return build
+
+
+def timm_focalnet(arch: str, window: int) -> nn.Module:
+    import timm
+
+    class Features(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            name = f'focalnet_{arch.replace("-", "_")}'
+            self.net = timm.create_model(name, num_classes=0, focal_windows=(window,) * 4)
+
+        def forward(self, x: Tensor) -> list[Tensor]:
+            return self.net.forward_intermediates(x, intermediates_only=True)
+    return Features()
+
+
+def transformers_focalnet(arch: str, window: int) -> nn.Module:
+    from transformers import FocalNetConfig, FocalNetModel
+    settings = resolve_arch(arch)
+    return FocalNetModel(FocalNetConfig(
+        embed_dim=settings['embed_dims'], depths=list(settings['depths']), focal_windows=[window] * 4,
+        focal_levels=[settings['focal_levels']] * 4))
+
+
+def swin(arch: str, window: int) -> nn.Module:
+    from mmdet.models import SwinTransformer
+    scale = arch.split('-')[0]
+    return SwinTransformer(
+        embed_dims=128 if scale == 'base' else 96, depths=(2, 2, 6 if scale == 'tiny' else 18, 2),
+        num_heads=(4, 8, 16, 32) if scale == 'base' else (3, 6, 12, 24))
+
+
+def convnext(arch: str, window: int) -> nn.Module:
+    import timm
+    return timm.create_model(f'convnext_{arch.split("-")[0]}', features_only=True)
+
+
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    'focalnet-mm': ours('auto'),
+    'focalnet-mm reference': ours('reference'),
+    'timm': timm_focalnet,
+    'timm channels-last': timm_focalnet,
+    'transformers': transformers_focalnet,
+    'Swin (mmdet)': swin,
+    'ConvNeXt (timm)': convnext,
+}
+OURS = ('focalnet-mm', 'focalnet-mm reference')
+
+
+def build(job: dict[str, Any]) -> nn.Module:
+    if job.get('peer'):
+        file, _, name = job['peer'].rpartition(':')
+        spec = importlib.util.spec_from_file_location('peer', file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return getattr(module, name)()
+    if job['config']:
+        return DetectorLoss(job['config'], 'reference' if 'reference' in job['model'] else 'auto')
+    cp = {'with_cp': True} if job['mode'] == 'with_cp' else {}
+    return BUILDERS[job['model']](job['arch'], job['window'], **cp)
+
+
+class DetectorLoss(nn.Module):
+    """The loss of a whole detector without pretrained weights, for images with random boxes and masks."""
+
+    def __init__(self, config: str, implementation: str) -> None:
+        super().__init__()
+        cfg = load_config(config)
+        cfg.model.backbone.init_cfg = None
+        cfg.model.backbone.implementation = implementation
+        self.model = build_model(cfg)
+        self.model.init_weights()
+
+    def forward(self, images: Tensor) -> Tensor:
+        from mmdet.testing import demo_mm_inputs
+        np.random.seed(0)
+        count, shape = len(images), tuple(images.shape[1:])
+        data = demo_mm_inputs(count, image_shapes=[shape] * count, num_items=[8] * count, num_classes=5, with_mask=True)
+        samples = self.model.data_preprocessor(data, True)['data_samples']
+        return self.model.parse_losses(self.model.loss(images, samples))[0]

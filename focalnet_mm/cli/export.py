@@ -1,0 +1,29 @@
+"""Export a model to ONNX, TorchScript or PT2 for images of any number, height and width, and check what was written."""
+
+import argparse
+from pathlib import Path
+
+from ..deploy import FORMATS, PARTS, export_model
+from ..run.build import load_model
+from ..run.config import load_config
+from .options import add_cfg_options, add_checkpoint, add_config, add_force, in_one_sentence
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    add_checkpoint(parser)
+    parser.add_argument('--to', required=True, choices=FORMATS, help='format to write')
+    parser.add_argument('--part', default='model', choices=PARTS,
+                        help='model: all of a classifier or of a segmenter with UPerNet, backbone and neck of a '
+                        'detector; backbone: the feature maps alone (default: %(default)s)')
+    parser.add_argument('--out', metavar='FILE',
+                        help='the file to write (default: NAME_OF_CONFIG-PART.ENDING in the work dir)')
+    add_force(parser, 'replace FILE where it is there')
+    add_cfg_options(parser)
+
+
+def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    with in_one_sentence(parser):
+        cfg = load_config(args.config, args.cfg_options)
+        out = args.out or Path(cfg.work_dir) / f'{Path(args.config).stem}-{args.part}{FORMATS[args.to]}'
+        export_model(load_model(cfg, args.checkpoint), out, args.to, args.part, args.force)

@@ -1,0 +1,62 @@
+"""Arguments that several commands share, and how a command fails."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from collections.abc import Iterator
+
+from mmengine.config import DictAction
+
+__all__ = ['add_cfg_options', 'add_checkpoint', 'add_config', 'add_force', 'add_launcher', 'in_one_sentence',
+           'settle_rank']
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the positional ``config``."""
+    parser.add_argument('config', help='path of the config')
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Add the positional ``checkpoint``."""
+    parser.add_argument('checkpoint', help='checkpoint of any layout: path, URL or hf://owner/name')
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options``, for :func:`focalnet_mm.run.config.load_config`."""
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override settings of the config; data_root=DIR moves all data sets')
+
+
+def add_force(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """Add ``--force``."""
+    parser.add_argument('--force', action='store_true', help=meaning)
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    """Add what starting in several processes needs, see :func:`settle_rank`."""
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+                        help='job launcher')
+    # Older launchers pass the rank as an argument, torchrun in the environment.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def settle_rank(args: argparse.Namespace) -> None:
+    """Put the rank of this process where mmengine looks for it."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+
+
+@contextlib.contextmanager
+def in_one_sentence(parser: argparse.ArgumentParser,
+                    errors: tuple[type[Exception], ...] = (ValueError, OSError, ModuleNotFoundError)) -> Iterator[None]:
+    """End with a sentence in place of a traceback.
+
+    Args:
+        parser: The command's.
+        errors: What is told so; by default what the package raises of wrong arguments, files and data.
+    """
+    try:
+        yield
+    except errors as error:
+        raise SystemExit(f'{parser.prog}: {error}') from None

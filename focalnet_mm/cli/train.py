@@ -1,0 +1,54 @@
+"""Train a detector, segmenter or classifier: the library is the config's default_scope."""
+
+import argparse
+
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from ..run.build import read_any_layout
+from ..run.checks import CheckClasses, ClassMismatchError, check_classes, check_data
+from ..run.config import load_config
+from ..run.machine import fit_to_machine
+from ..weights import local_file
+from .options import add_cfg_options, add_config, add_launcher, in_one_sentence, settle_rank
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/NAME_OF_CONFIG)')
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision; our configs do so already')
+    parser.add_argument('--auto-scale-lr', action='store_true',
+                        help='scale the learning rate by the batch size over auto_scale_lr.base_batch_size')
+    parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
+                        help='resume from CHECKPOINT, or from the latest one in the work dir')
+    parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
+    add_cfg_options(parser)
+    add_launcher(parser)
+
+
+def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    settle_rank(args)
+    with in_one_sentence(parser):
+        cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
+        if args.no_validate:
+            cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        check_data(cfg, 'train', 'val')
+        check_classes(cfg, 'train', 'val')
+        if args.amp:
+            cfg.optim_wrapper.type = 'AmpOptimWrapper'
+            cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        if args.auto_scale_lr:
+            if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+                raise ValueError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} lacks.')
+            cfg.auto_scale_lr.enable = True
+        if args.resume:
+            cfg.resume = True
+            cfg.load_from = None if args.resume == 'auto' else str(local_file(args.resume))
+        elif cfg.get('load_from') and not cfg.get('resume'):
+            cfg.load_from = read_any_layout(cfg.load_from)
+        fit_to_machine(cfg)
+
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(CheckClasses())
+    with in_one_sentence(parser, (ClassMismatchError,)):
+        runner.train()

@@ -1,0 +1,1 @@
+"""Around mmengine's runner: config, data, machine and model are checked and built here."""

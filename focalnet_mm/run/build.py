@@ -1,0 +1,173 @@
+"""The one way to the model of a config, and its weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from ..weights import SCHEME, local_file, read_model
+from .config import default_meta, innermost
+from .machine import replace_sync_bn
+
+__all__ = ['build_model', 'check_checkpoint', 'load_model', 'load_weights', 'prepare_image', 'read_any_layout',
+           'unwrap']
+
+
+def build_model(cfg: Config, device: str = 'cpu') -> nn.Module:
+    """The model of a config before its weights are initialised or loaded.
+
+    Args:
+        cfg: The config, of any library: its ``default_scope`` becomes the current one.
+        device: Where the tensors lie; ``'meta'`` for a model without memory for its weights.
+
+    Returns:
+        The model in training mode, with BN for SyncBN, which needs several processes.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    settings = copy.deepcopy(cfg.model)
+    if cfg.get('data_preprocessor'):
+        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
+    replace_sync_bn(settings)
+    with torch.device(device):
+        return MODELS.build(settings)
+
+
+def load_model(cfg: Config, checkpoint: str | None = None) -> nn.Module:
+    """The model of a config with its weights, in evaluation mode on the CPU.
+
+    Args:
+        cfg: The config.
+        checkpoint: As :func:`~focalnet_mm.weights.read_model` takes it; without one the weights are what the config's
+            ``init_cfg`` says.
+
+    Returns:
+        The model, with the classes of the checkpoint, or else of the data set, as its ``dataset_meta``.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        ValueError: It cannot be read, or is not of this config.
+    """
+    model = build_model(cfg)
+    if checkpoint is None:
+        model.init_weights()
+        model.dataset_meta = _test_meta(cfg)
+    else:
+        load_weights(model, cfg, checkpoint)
+    return model.eval()
+
+
+def load_weights(model: nn.Module, cfg: Config, checkpoint: str) -> None:
+    """Load a checkpoint into the model of a config, with the classes that it was trained for.
+
+    Args:
+        model: The model, changed in place. ``dataset_meta`` becomes that of the checkpoint, or, where it says nothing,
+            that of the config's data set.
+        cfg: The config.
+        checkpoint: As :func:`~focalnet_mm.weights.read_model` takes it.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        ValueError: It cannot be read, or is not of this config.
+    """
+    read = read_model(checkpoint)
+    _check_tensors(model, read['state_dict'], checkpoint)
+    model.load_state_dict(read['state_dict'], strict=False)
+    meta = {key.lower(): value for key, value in (read['meta'].get('dataset_meta') or {}).items()}
+    model.dataset_meta = {**_test_meta(cfg), **{key: value for key, value in meta.items() if value is not None}}
+
+
+def prepare_image(cfg: Config) -> Callable[[np.ndarray, str], dict[str, Any]]:
+    """The test pipeline of a config, for images that are read already and have no annotations.
+
+    Args:
+        cfg: The config.
+
+    Returns:
+        (BGR image (H, W, 3) in uint8, its path) → batch of one, as the config's data loader gives it.
+
+    Raises:
+        ValueError: The config has no test data and with it no pipeline.
+    """
+    if not cfg.get('test_dataloader'):
+        raise ValueError('The config has no test_dataloader, whose pipeline would prepare images.')
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    pipeline = Compose([step for step in innermost(cfg.test_dataloader.dataset).pipeline
+                        if not step['type'].startswith('Load')])
+
+    def prepare(image: np.ndarray, path: str) -> dict[str, Any]:
+        data = pipeline(dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2], img_path=path, img_id=0))
+        return pseudo_collate([data])
+
+    return prepare
+
+
+def read_any_layout(source: str) -> str:
+    """Let mmengine read a checkpoint with :func:`~focalnet_mm.weights.read_model`.
+
+    Args:
+        source: Path, URL or name of a checkpoint of any layout; downloaded here.
+
+    Returns:
+        The source for ``load_from``. What mmengine's storage backends read stays as it is.
+
+    Raises:
+        FileNotFoundError: There is no such file, repository or revision.
+        ConnectionError: The download failed.
+        ModuleNotFoundError: A name on the Hugging Face Hub, and ``huggingface_hub`` is not installed.
+    """
+    if '://' in source and not source.startswith(('http://', 'https://', 'hf://')):
+        return source
+    local_file(source)
+    return SCHEME + source
+
+
+def check_checkpoint(model: nn.Module, source: str) -> None:
+    """Check that a checkpoint holds every tensor of a model, since mmengine only warns where it does not.
+
+    Args:
+        model: The whole model, wrapped for distributed testing or test-time augmentation or not.
+        source: As :func:`~focalnet_mm.weights.read_model` takes it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read, or a tensor of the model is missing in it or has another shape.
+    """
+    _check_tensors(unwrap(model), read_model(source)['state_dict'], source)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model itself, without what wraps it for distributed running or test-time augmentation."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+def _check_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) -> None:
+    own = model.state_dict()
+    missing = [name for name in own if name not in tensors]
+    differing = [name for name in own if name in tensors and tensors[name].shape != own[name].shape]
+    if missing:
+        raise ValueError(f'The checkpoint {source} is not of this config: it lacks {len(missing)} of the model\'s '
+                         f'{len(own)} tensors, the first is {missing[0]}.')
+    if differing:
+        name = differing[0]
+        raise ValueError(f'The checkpoint {source} is not of this config: {len(differing)} of the model\'s {len(own)} '
+                         f'tensors have other shapes, the first is {name}: {tuple(tensors[name].shape)} in the '
+                         f'checkpoint, {tuple(own[name].shape)} in the model.')
+
+
+def _test_meta(cfg: Config) -> dict[str, Any]:
+    """Classes, palette and so on of the data set for tests, as far as the config or the data set's type names them."""
+    if not cfg.get('test_dataloader'):
+        return {}
+    dataset = innermost(cfg.test_dataloader.dataset)
+    return {**default_meta(cfg, dataset), **(dataset.get('metainfo') or {})}

@@ -1,0 +1,79 @@
+"""Configs, and what they say of their data."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+__all__ = ['default_meta', 'evaluators', 'innermost', 'load_config']
+
+
+def load_config(file: str, options: Mapping[str, Any] | None = None, work_dir: str | None = None,
+                launcher: str = 'none') -> Config:
+    """Read a config and settle what the command line says about it.
+
+    Args:
+        file: Path of the config.
+        options: What ``--cfg-options`` says. A ``data_root`` moves the paths of all data sets and metrics that lie
+            under the config's own ``data_root``; the other options are merged as they are.
+        work_dir: Folder of logs and checkpoints; by default the config's, or ``work_dirs/NAME_OF_CONFIG``.
+        launcher: Job launcher: none, pytorch, slurm or mpi.
+
+    Returns:
+        The config.
+
+    Raises:
+        FileNotFoundError: There is no such config.
+    """
+    if not Path(file).is_file():
+        raise FileNotFoundError(f'The config {file} does not exist: give the path of a config file.')
+    cfg = Config.fromfile(file)
+    options = dict(options or {})
+    if 'data_root' in options and cfg.get('data_root'):
+        for key in list(cfg):
+            if key.endswith(('_dataloader', '_evaluator')):
+                _move(cfg[key], cfg.data_root, options['data_root'])
+    cfg.merge_from_dict(options)
+    cfg.launcher = launcher
+    cfg.work_dir = work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(file).stem)
+    return cfg
+
+
+def _move(node: Any, old: str, new: str) -> None:
+    """Let the paths below ``old`` in a tree of dicts and lists begin with ``new``."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in list(items):
+        if isinstance(value, str) and os.path.join(value, '').startswith(os.path.join(old, '')):
+            node[key] = os.path.join(new, value[len(old):].lstrip('/'))
+        else:
+            _move(value, old, new)
+
+
+def innermost(dataset: Any) -> Any:
+    """The settings of a data set without those that repeat or filter it."""
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    return dataset
+
+
+def evaluators(cfg: Config, split: str) -> list[dict[str, Any]]:
+    """The metrics of a split, of which a config may give none, one or a list."""
+    found = cfg.get(f'{split}_evaluator') or []
+    return found if isinstance(found, list) else [found]
+
+
+def default_meta(cfg: Config, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a data set's type says of its classes."""
+    scope = cfg.get('default_scope', 'mmengine')
+    with contextlib.suppress(ImportError):
+        importlib.import_module(f'{scope}.datasets')
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        found = registry.get(dataset.get('type', ''))
+    return getattr(found, 'METAINFO', {})

@@ -1,0 +1,95 @@
+"""What a test draws, keeps and repeats."""
+
+from __future__ import annotations
+
+import copy
+import os
+
+from mmengine.config import Config, ConfigDict
+
+from .config import evaluators, innermost
+
+__all__ = ['add_tta', 'draw_predictions', 'keep_predictions']
+
+
+def draw_predictions(cfg: Config, folder: str | None, show: bool = False, wait_time: float = 2.0) -> None:
+    """Let the library's visualisation hook draw every prediction of a test.
+
+    Args:
+        cfg: The config, changed in place.
+        folder: Where the pictures go; ``None`` to write none.
+        show: Whether to show them in a window.
+        wait_time: How long to show each, in seconds.
+
+    Raises:
+        ValueError: The config has no visualisation hook.
+    """
+    hook = cfg.default_hooks.get('visualization')
+    if hook is None:
+        raise ValueError('--show and --show-dir need a visualization hook in the config\'s default_hooks, for mmdet '
+                         "dict(type='DetVisualizationHook').")
+    # mmdet joins a relative folder to the work dir, once more for every batch.
+    folder = os.path.abspath(folder) if folder else None
+    if cfg.default_scope == 'mmpretrain':
+        hook.update(enable=True, show=show, wait_time=wait_time, out_dir=folder)
+        return
+    hook.update(draw=True)
+    if show:
+        hook.update(show=True, wait_time=wait_time)
+    if cfg.default_scope == 'mmseg':
+        # It draws every fiftieth batch otherwise.
+        hook.update(interval=1)
+    if folder and cfg.default_scope == 'mmseg':
+        cfg.visualizer.save_dir = folder
+    elif folder:
+        hook.update(test_out_dir=folder)
+
+
+def keep_predictions(cfg: Config, out: str) -> None:
+    """Let a test write its predictions, in the form that the library's own tool gives them.
+
+    Args:
+        cfg: The config, changed in place.
+        out: A ``.pkl`` file for mmdet and mmpretrain, a folder of label maps for mmseg.
+
+    Raises:
+        ValueError: ``out`` has another ending.
+    """
+    if cfg.default_scope == 'mmseg':
+        for evaluator in evaluators(cfg, 'test'):
+            evaluator.update(output_dir=out, keep_results=True)
+        return
+    if not out.endswith(('.pkl', '.pickle')):
+        raise ValueError(f'--out must end in .pkl or .pickle, got {out}.')
+    dump = dict(type='DumpDetResults' if cfg.default_scope == 'mmdet' else 'DumpResults', out_file_path=out)
+    cfg.test_evaluator = [*evaluators(cfg, 'test'), dump]
+
+
+def add_tta(cfg: Config) -> None:
+    """Wrap the model in test-time augmentation: the config's own, or left-right flips.
+
+    Args:
+        cfg: The config, changed in place.
+
+    Raises:
+        ValueError: The library cannot merge what the model predicts.
+    """
+    predicts_masks = any('segm' in evaluator.get('metric', ()) or 'Panoptic' in evaluator['type']
+                         for evaluator in evaluators(cfg, 'test'))
+    if cfg.default_scope == 'mmdet' and predicts_masks:
+        raise ValueError("--tta: mmdet's test-time augmentation merges boxes only, and this config predicts masks; "
+                         'leave --tta out.')
+    tta_types = dict(mmdet='DetTTAModel', mmseg='SegTTAModel', mmpretrain='AverageClsScoreTTA')
+    if 'tta_model' not in cfg:
+        cfg.tta_model = dict(type=tta_types[cfg.default_scope])
+        if cfg.default_scope == 'mmdet':
+            cfg.tta_model.tta_cfg = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
+    dataset = innermost(cfg.test_dataloader.dataset)
+    if 'tta_pipeline' not in cfg:
+        *steps, pack = copy.deepcopy(dataset.pipeline)
+        if cfg.default_scope == 'mmdet':
+            pack.meta_keys = (*pack.get('meta_keys', ()), 'flip', 'flip_direction')
+        flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+        cfg.tta_pipeline = [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]
+    dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)

@@ -1,0 +1,187 @@
+"""Names in other people's FocalNet checkpoints.
+
+Ours are the official ones, so an official file only needs the prefix of its backbone taken off. Every other layout is
+a file with a table beside the official names, or beside mmdet's, read in both directions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from mmengine.logging import print_log
+from torch import Tensor
+
+from ...backbone.archs import read_settings
+from . import detrex, mm, official, timm, transformers
+from .names import rename, shorten
+
+__all__ = ['LAYOUTS', 'convert', 'detect_layout', 'select_backbone', 'shorten']
+
+#: The layouts that :func:`convert` knows.
+LAYOUTS = ('official', 'timm', 'transformers', 'mm', 'detrex')
+# Those of a backbone or classifier alone.
+_BARE = dict(official=official, timm=timm, transformers=transformers)
+_OUTPUT_NORM = re.compile(r'norm(\d+)\.')
+_EMA = re.compile(r'(^|[._])ema([._]|$)')
+
+
+def detect_layout(state_dict: Mapping[str, Tensor], prefix: str | None = None) -> str | None:
+    """The layout of the FocalNet in a state dict.
+
+    Args:
+        state_dict: Tensors by name. A prefix such as ``module.``, ``model.`` or ``visual.`` doesn't matter.
+        prefix: Prefix of the FocalNet's tensors, where there are several.
+
+    Returns:
+        One of :data:`LAYOUTS`: ``mm`` for whole models of mmdet, mmseg and mmpretrain, and others whose backbone lies
+        under ``backbone.``; ``detrex`` for its DINO; or ``None`` where there is no FocalNet, or several.
+    """
+    try:
+        return _layout(state_dict, *_find(state_dict, prefix))
+    except ValueError:
+        return None
+
+
+def convert(state_dict: Mapping[str, Tensor], to: str, arch: str | None = None,
+            backbone_only: bool = False) -> dict[str, Tensor]:
+    """Rename the tensors of a model; shapes follow, values stay as they are.
+
+    Classifiers and backbones are converted between ``official``, ``timm``, ``transformers`` and ``mm``, whose
+    classifiers are mmpretrain's with ``GlobalAveragePooling`` and ``LinearClsHead``; whole DINO detectors between
+    ``mm`` and ``detrex``. The way back gives the same tensors under the same names.
+
+    Args:
+        state_dict: Tensors in one of :data:`LAYOUTS`.
+        to: Another of them.
+        arch: A key of :data:`~focalnet_mm.ARCHS`, for tensors that no published variant has. Only timm's names depend
+            on it: its norms are named by whether they come before or after.
+        backbone_only: Leave out heads, and output norms that the other layout has no place for: a line of the log says
+            which. The norm behind the last stage becomes that of the other layout.
+
+    Returns:
+        The tensors by their new names; they share memory with the old ones.
+
+    Raises:
+        ValueError: Unknown layout; no FocalNet; tensors that the other layout has no place for; or timm's layout is
+            wanted and the variant is unknown, or computes something that timm's FocalNet cannot.
+    """
+    if to not in LAYOUTS:
+        raise ValueError(f'Unknown layout {to!r}: choose from {", ".join(LAYOUTS)}.')
+    try:
+        prefix, layout = _find(state_dict)
+    except ValueError as error:
+        raise ValueError(f'These tensors cannot be converted: {error}.') from None
+    backbone, heads = _take_apart(state_dict, prefix, layout)
+    if backbone_only:
+        left_out, heads = list(heads), {}
+        left_out += [name for name in backbone if name.startswith('head.')]
+        if to in ('timm', 'transformers'):
+            last = len(read_settings(backbone)['depths']) - 1
+            left_out += [name for name in backbone if (match := _OUTPUT_NORM.match(name)) and int(match[1]) != last]
+        backbone = {name: tensor for name, tensor in backbone.items() if name not in left_out}
+        if left_out:
+            print_log(f'{len(left_out)} tensors are left out: {shorten(left_out)}.', logger='current')
+    if to == 'mm':
+        return mm.join(backbone, heads)
+    if to == 'detrex':
+        return _to_detrex(backbone, heads)
+    if heads:
+        raise ValueError(f'The layout {to} has no place for {len(heads)} tensors of the heads ({shorten(heads)}): '
+                         'convert the backbone alone, with backbone_only.')
+    backbone = _with_one_norm(backbone)
+    if to == 'official':
+        return backbone
+    surplus = [name for name in backbone if _OUTPUT_NORM.match(name)]
+    if surplus:
+        raise ValueError(f'The layout {to} has one norm, behind the last stage, and no place for {shorten(surplus)}: '
+                         'leave them out with backbone_only.')
+    return _BARE[to].from_official(backbone, arch)
+
+
+def select_backbone(state_dict: Mapping[str, Tensor], prefix: str | None = None) -> tuple[dict[str, Tensor], str]:
+    """The backbone's tensors of a classifier's, detector's or segmenter's state dict, by their official names.
+
+    Args:
+        state_dict: Tensors by name, in any layout.
+        prefix: Prefix of the backbone's tensors; found by itself where it is ``None``.
+
+    Returns:
+        The tensors without their prefix, a classifier's norm and head among them, and the prefix.
+
+    Raises:
+        ValueError: There is no FocalNet under the prefix, or there are several and none is named.
+    """
+    prefix, layout = _find(state_dict, prefix)
+    inside = {name[len(prefix):]: tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
+    return _BARE[layout].to_official(inside), prefix
+
+
+def _find(state_dict: Mapping[str, Tensor], prefix: str | None = None) -> tuple[str, str]:
+    """Prefix and names (official, timm's or transformers') of the FocalNet in a state dict; averaged copies beside it
+    don't count."""
+    found = {}
+    for layout, (modulation, stem) in ((layout, module.SIGNS) for layout, module in _BARE.items()):
+        for name in state_dict:
+            if name.endswith(modulation):
+                start = name.removesuffix(modulation)
+                if start + stem in state_dict:
+                    found[start.removesuffix('focalnet.') if layout == 'transformers' else start] = layout
+    if prefix is not None:
+        if prefix not in found:
+            listed = ', '.join(map(repr, found)) or 'none'
+            raise ValueError(f'no FocalNet under the prefix {prefix!r} (prefixes with one: {listed})')
+        return prefix, found[prefix]
+    found = {start: layout for start, layout in found.items() if not _EMA.search(start)} or found
+    if not found:
+        raise ValueError(f'it holds no FocalNet{_what_else(state_dict)}')
+    if len(found) > 1:
+        raise ValueError(f'it holds several FocalNets, under {", ".join(map(repr, found))}: name one with '
+                         "init_cfg=dict(type='Pretrained', checkpoint=…, prefix=…)")
+    return next(iter(found.items()))
+
+
+def _layout(state_dict: Mapping[str, Tensor], prefix: str, layout: str) -> str:
+    if layout == 'official' and prefix.endswith(mm.PREFIX):
+        return 'detrex' if prefix.removesuffix(mm.PREFIX) + detrex.SIGN in state_dict else 'mm'
+    return layout
+
+
+def _take_apart(state_dict: Mapping[str, Tensor], prefix: str,
+                layout: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A backbone with a classifier's head by official names, and other heads by those of the OpenMMLab libraries."""
+    backbone, _ = select_backbone(state_dict, prefix)
+    whole = _layout(state_dict, prefix, layout)
+    # What is wrapped around the whole model.
+    outer = prefix.removesuffix(mm.PREFIX) if whole in ('mm', 'detrex') else ''
+    heads = {name.removeprefix(outer): tensor for name, tensor in state_dict.items() if not name.startswith(prefix)}
+    if whole == 'detrex':
+        heads = detrex.to_mm(heads)
+    elif whole == 'mm':
+        classifier, heads = mm.split(heads)
+        backbone.update(classifier)
+    return backbone, heads
+
+
+def _to_detrex(backbone: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    renamed = detrex.from_mm(heads)
+    if detrex.SIGN not in renamed or any(name.startswith('head.') for name in backbone):
+        raise ValueError("The layout detrex is that of its DINO detectors, which these tensors are not: choose from "
+                         f'{", ".join(LAYOUTS[:-1])}.')
+    return mm.join(backbone, renamed)
+
+
+def _with_one_norm(backbone: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The output norm of a model that has one behind its last stage only becomes the classifier's."""
+    last = f'norm{len(read_settings(backbone)["depths"]) - 1}.'
+    norms = {_OUTPUT_NORM.match(name)[0] for name in backbone if _OUTPUT_NORM.match(name)}
+    table = ((last, 'norm.'),) if norms == {last} and 'norm.weight' not in backbone else ()
+    return {rename(name, table): tensor for name, tensor in backbone.items()}
+
+
+def _what_else(state_dict: Mapping[str, Tensor]) -> str:
+    """What a state dict without a FocalNet seems to be."""
+    names = '\n'.join(state_dict)
+    if '.attn.qkv.' in names or '.attn.w_msa.' in names:
+        return ', but a network with self-attention: give the checkpoint of a FocalNet'
+    return f' in the layout {", ".join(LAYOUTS[:-1])} or {LAYOUTS[-1]}; its first tensors are {shorten(state_dict, 3)}'

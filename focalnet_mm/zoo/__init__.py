@@ -1,0 +1,1 @@
+"""The model zoo: published beside measured."""
