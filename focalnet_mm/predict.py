@@ -190,7 +190,7 @@ class _Writer:
             drawn = self.predict(frame, item.path, frame=i)
             if writer is None:
                 size = drawn.shape[1], drawn.shape[0]
-                writer = cv2.VideoWriter(str(film), cv2.VideoWriter_fourcc(*'mp4v'), rate, size)
+                writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*'mp4v'), rate, size)
             writer.write(drawn)
             progress.advance(task)
         if writer is not None:

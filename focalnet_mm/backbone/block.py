@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -64,11 +65,11 @@ class Block(nn.Module):
         self.norm2 = LayerNorm2d(embed_dims)
         self.mlp = MLP(embed_dims, int(embed_dims * mlp_ratio), drop_rate)
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
+        self.gamma_1: nn.Parameter | None = None
+        self.gamma_2: nn.Parameter | None = None
         if layer_scale_init_value:
             self.gamma_1 = nn.Parameter(torch.full((embed_dims,), float(layer_scale_init_value)))
             self.gamma_2 = nn.Parameter(torch.full((embed_dims,), float(layer_scale_init_value)))
-        else:
-            self.gamma_1 = self.gamma_2 = None
 
     def forward(self, x: Tensor, implementation: str = 'reference') -> Tensor:
         """(N, C, H, W) → (N, C, H, W)."""
@@ -97,14 +98,15 @@ class Block(nn.Module):
 
     def _tensors(self) -> BlockTensors:
         modulation, mlp = self.modulation, self.mlp
-        layers = dict(f=modulation.f, h=modulation.h, proj=modulation.proj, fc1=mlp.fc1, fc2=mlp.fc2,
-                      norm1=self.norm1, norm2=self.norm2)
+        layers: dict[str, Any] = dict(
+            f=modulation.f, h=modulation.h, proj=modulation.proj, fc1=mlp.fc1, fc2=mlp.fc2, norm1=self.norm1,
+            norm2=self.norm2)
         inner_norm = modulation.ln
         return BlockTensors(
             **{name: (layer.weight, layer.bias) for name, layer in layers.items()},
             inner_norm=(inner_norm.weight, inner_norm.bias) if isinstance(inner_norm, nn.LayerNorm) else None,
-            kernels=[layer[0].weight for layer in modulation.focal_layers],
-            scales=[] if self.gamma_1 is None else [self.gamma_1, self.gamma_2])
+            kernels=modulation.kernels(),
+            scales=[] if self.gamma_1 is None or self.gamma_2 is None else [self.gamma_1, self.gamma_2])
 
     def _is_plain(self) -> bool:
         """Whether all parts are what the fused implementations take them for: none exchanged, hooked or dropping."""

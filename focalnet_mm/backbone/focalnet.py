@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -113,23 +113,14 @@ class FocalNet(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        settings = resolve_arch(arch)
-        overrides = dict(
-            embed_dims=embed_dims, depths=depths, focal_levels=focal_levels, focal_windows=focal_windows,
-            patch_size=patch_size, conv_stem=conv_stem, layer_scale_init_value=layer_scale_init_value,
-            post_norm=post_norm, post_norm_in_modulation=post_norm_in_modulation,
-            normalize_modulator=normalize_modulator)
-        settings.update({key: value for key, value in overrides.items() if value is not None})
-        settings.update(focal_factor=focal_factor, in_channels=in_channels, mlp_ratio=mlp_ratio, drop_rate=drop_rate)
-        _check_settings(settings)
+        settings = _resolve_settings(
+            arch, embed_dims=embed_dims, depths=depths, focal_levels=focal_levels, focal_windows=focal_windows,
+            focal_factor=focal_factor, patch_size=patch_size, conv_stem=conv_stem, in_channels=in_channels,
+            layer_scale_init_value=layer_scale_init_value, post_norm=post_norm, mlp_ratio=mlp_ratio,
+            post_norm_in_modulation=post_norm_in_modulation, normalize_modulator=normalize_modulator,
+            drop_rate=drop_rate, drop_path_rate=drop_path_rate)
         num_stages = len(settings['depths'])
-        _check_rates(drop_rate=drop_rate, drop_path_rate=drop_path_rate)
-        if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= num_stages:
-            raise ValueError(f'frozen_stages must be an integer from -1 to {num_stages}, got {frozen_stages!r}.')
-        if implementation not in compute.IMPLEMENTATIONS:
-            raise ValueError(f'implementation must be one of {", ".join(compute.IMPLEMENTATIONS)}, got '
-                             f'{implementation!r}.')
-
+        _check_choices(frozen_stages, implementation, num_stages)
         self.out_indices = _stages_to_return(out_indices, num_stages)
         self.in_channels = in_channels
         self.frozen_stages = frozen_stages
@@ -144,9 +135,7 @@ class FocalNet(BaseModule):
         #: Stride of each returned feature map, in pixels of the image.
         self.out_strides = tuple(settings['patch_size'] * 2**i for i in self.out_indices)
 
-        stem_kernel, stem_margin = (7, stem_padding) if settings['conv_stem'] else (settings['patch_size'], 0)
-        self.patch_embed = PatchEmbed(
-            in_channels, channels[0], stem_kernel, settings['patch_size'], stem_margin, patch_norm)
+        self.patch_embed = _build_stem(settings, stem_padding, patch_norm)
         self.pos_drop = nn.Dropout(drop_rate)
         drop_path_rates = iter(np.linspace(0, drop_path_rate, sum(settings['depths'])).tolist())
         self.layers = nn.ModuleList(
@@ -182,7 +171,7 @@ class FocalNet(BaseModule):
 
         x = self.pos_drop(self.patch_embed(x))
         features = {}
-        for i, stage in enumerate(self.layers):
+        for i, stage in enumerate(self._stages()):
             for block in stage.blocks:
                 recompute = self.with_cp and torch.is_grad_enabled()
                 x = checkpoint(block, x, implementation, use_reentrant=False) if recompute else block(
@@ -192,6 +181,22 @@ class FocalNet(BaseModule):
             if stage.downsample is not None:
                 x = stage.downsample(x)
         return tuple(features[i] for i in self.out_indices)
+
+    def block(self, stage: int, block: int) -> Block:
+        """A block of the network.
+
+        Args:
+            stage: The stage, from 0 on.
+            block: The block of the stage, likewise.
+
+        Returns:
+            The block.
+
+        Raises:
+            IndexError: There is no such stage or block.
+        """
+        blocks: Any = self.layers[stage].blocks
+        return blocks[block]
 
     def train(self, mode: bool = True) -> FocalNet:
         """Set training or evaluation mode; frozen parts stay in evaluation mode.
@@ -221,9 +226,10 @@ class FocalNet(BaseModule):
                 nn.init.zeros_(module.bias)
             elif isinstance(module, (nn.Conv2d, nn.LayerNorm)):
                 module.reset_parameters()
-            elif isinstance(module, Block) and module.gamma_1 is not None:
-                nn.init.constant_(module.gamma_1, module.layer_scale_init_value)
-                nn.init.constant_(module.gamma_2, module.layer_scale_init_value)
+            elif isinstance(module, Block):
+                for gamma in (module.gamma_1, module.gamma_2):
+                    if gamma is not None:
+                        nn.init.constant_(gamma, module.layer_scale_init_value)
 
         initialize(self, [cfg for cfg in self._init_cfgs() if cfg not in self.pretrained])
         for cfg in self.pretrained:
@@ -263,6 +269,11 @@ class FocalNet(BaseModule):
                 return sum(self.depths[:stage]) + block + 1, num_layers
         return num_layers - 1, num_layers
 
+    def _stages(self) -> Iterable[Stage]:
+        # All that a ModuleList tells of its members is that they are modules.
+        layers: Any = self.layers
+        return layers
+
     def _frozen_modules(self) -> list[nn.Module]:
         if self.frozen_stages < 0:
             return []
@@ -289,19 +300,27 @@ def find_backbone(model: nn.Module) -> FocalNet:
     return found[0][1]
 
 
-def _check_settings(settings: dict[str, Any]) -> None:
-    """Check the settings and bring those of the stages to one value a stage, in place."""
+def _resolve_settings(arch: str | Mapping[str, Any], **overrides: Any) -> dict[str, Any]:
+    """All settings of a network, checked, those of the stages with one value a stage; ``None`` leaves the variant's."""
+    settings = resolve_arch(arch)
+    settings.update({key: value for key, value in overrides.items() if value is not None})
     settings['depths'] = _integers('depths', settings['depths'], minimum=1)
     for name, minimum in (('focal_levels', 0), ('focal_windows', 1), ('focal_factor', 0)):
         settings[name] = _per_stage(name, settings[name], len(settings['depths']), minimum)
     for name in ('embed_dims', 'patch_size', 'in_channels'):
         _integers(name, [settings[name]], minimum=1)
+    for name in ('drop_rate', 'drop_path_rate'):
+        if not 0 <= settings[name] < 1:
+            raise ValueError(f'{name} must be in [0, 1), got {settings[name]!r}.')
+    return settings
 
 
-def _check_rates(**rates: float) -> None:
-    for name, rate in rates.items():
-        if not 0 <= rate < 1:
-            raise ValueError(f'{name} must be in [0, 1), got {rate!r}.')
+def _check_choices(frozen_stages: int, implementation: str, num_stages: int) -> None:
+    if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= num_stages:
+        raise ValueError(f'frozen_stages must be an integer from -1 to {num_stages}, got {frozen_stages!r}.')
+    if implementation not in compute.IMPLEMENTATIONS:
+        raise ValueError(f'implementation must be one of {", ".join(compute.IMPLEMENTATIONS)}, got '
+                         f'{implementation!r}.')
 
 
 def _stages_to_return(out_indices: int | Sequence[int] | None, num_stages: int) -> tuple[int, ...]:
@@ -313,6 +332,12 @@ def _stages_to_return(out_indices: int | Sequence[int] | None, num_stages: int) 
     if len(set(indices)) < len(indices):
         raise ValueError(f'out_indices must not name a stage twice, got {indices}.')
     return indices
+
+
+def _build_stem(settings: Mapping[str, Any], padding: int, norm: bool) -> PatchEmbed:
+    stride = settings['patch_size']
+    kernel, padding = (7, padding) if settings['conv_stem'] else (stride, 0)
+    return PatchEmbed(settings['in_channels'], settings['embed_dims'], kernel, stride, padding, norm)
 
 
 def _build_stage(settings: Mapping[str, Any], stage: int, channels: int, next_channels: int | None,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -88,6 +91,12 @@ class FocalModulation(nn.Module):
         self.ln = LayerNorm2d(embed_dims) if post_norm else nn.Identity()
         self.proj = Pointwise(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(drop_rate)
+
+    def kernels(self) -> list[Tensor]:
+        """The depthwise kernel of each level, (C, 1, k, k)."""
+        # All that a ModuleList tells of its members is that they are modules.
+        levels: Iterable[Any] = self.focal_layers
+        return [level[0].weight for level in levels]
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) → (N, C, H, W)."""

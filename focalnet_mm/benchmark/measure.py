@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..backbone.block import Block
 from .models import BUILDERS, build
 
 __all__ = ['DTYPES', 'floor', 'in_new_process', 'time_step']
@@ -45,7 +46,8 @@ def time_step(job: dict[str, Any]) -> dict[str, float]:
     """Median time of a step in seconds, and peak memory of model and step in bytes, in this process."""
     device, training = job['device'], job['step'] == 'training'
     torch.manual_seed(0)
-    model = build(job)
+    # The types of Module.to() know no memory format.
+    model: Any = build(job)
     images = torch.randn(job['batch'], 3, job['height'], job['width'])
     if 'channels-last' in job['model']:
         model, images = (thing.to(memory_format=torch.channels_last) for thing in (model, images))
@@ -60,7 +62,8 @@ def time_step(job: dict[str, Any]) -> dict[str, float]:
         with torch.autocast(device, dtype, enabled=dtype != torch.float32), torch.set_grad_enabled(training):
             outputs = tensors(run(images))
             if training:
-                loss = sum(output.float().mean() for output in outputs)
+                first, *others = (output.float().mean() for output in outputs)
+                loss = sum(others, first)
         if training:
             loss.backward()
             model.zero_grad(set_to_none=True)
@@ -119,9 +122,9 @@ def floor(job: dict[str, Any]) -> float:
         nonlocal moved
         moved += inputs[0].numel() + output.numel()
 
-    for stage in model.layers:
-        for block in stage.blocks:
-            block.register_forward_hook(count)
+    for module in model.modules():
+        if isinstance(module, Block):
+            module.register_forward_hook(count)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(images)
     rate, bandwidth = machine(job['device'], job['dtype'])

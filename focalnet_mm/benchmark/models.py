@@ -74,6 +74,8 @@ def build(job: dict[str, Any]) -> nn.Module:
     if job.get('peer'):
         file, _, name = job['peer'].rpartition(':')
         spec = importlib.util.spec_from_file_location('peer', file)
+        if spec is None or spec.loader is None:
+            raise ImportError(f'{file} is no Python file.')
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return getattr(module, name)()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,7 +60,14 @@ def run(module: str, argv: Sequence[str] | None = None, prog: str | None = None)
     parser = argparse.ArgumentParser(prog=prog, description=command.__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_arguments(parser)
-    command.main(parser.parse_args(argv), parser)
+    args = parser.parse_args(argv)
+    try:
+        command.main(args, parser)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What reads our output has enough, as `head` has; Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
 
 
 def _top_parser(prog: str, commands: Mapping[str, str | dict[str, str]]) -> argparse.ArgumentParser:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,9 +24,9 @@ __all__ = ['PALETTE', 'Scene', 'STUFF_CLASSES', 'THING_CLASSES', 'draw_scene', '
 THING_CLASSES = ('circle', 'square', 'triangle', 'star', 'cross')
 #: Background classes, by texture.
 STUFF_CLASSES = ('plain', 'stripes', 'checks', 'dots')
-#: Colour of each class, RGB.
-PALETTE = ((228, 26, 28), (55, 126, 184), (77, 175, 74), (152, 78, 163), (255, 127, 0),
-           (190, 190, 190), (140, 160, 200), (200, 180, 140), (160, 200, 160))
+#: Colour of each class, RGB; a list, since mmdet takes a tuple for a single colour.
+PALETTE = [(228, 26, 28), (55, 126, 184), (77, 175, 74), (152, 78, 163), (255, 127, 0),
+           (190, 190, 190), (140, 160, 200), (200, 180, 140), (160, 200, 160)]
 
 # Raised whenever the same seed would give other bytes.
 _VERSION = 1
@@ -161,7 +162,8 @@ def _write_split(root: Path, split: str, count: int, first_id: int, size: int, s
     for path in (coco / year, panoptic_folder, ade / 'images' / ade_split, ade / 'annotations' / ade_split):
         path.mkdir(parents=True)
 
-    images, instances, panoptic = [], [], []
+    images, panoptic = [], []
+    instances: list[dict[str, Any]] = []
     for i in range(count):
         scene = draw_scene(np.random.default_rng([seed, ('train', 'val').index(split), i]), size)
         image_id = first_id + i
@@ -203,7 +205,7 @@ def _write_split(root: Path, split: str, count: int, first_id: int, size: int, s
         (annotations / name).write_text(json.dumps(content))
 
 
-def _segments(scene: Scene):
+def _segments(scene: Scene) -> Iterator[tuple[int, np.ndarray, bool]]:
     """(category id, mask, whether it is a thing) of each panoptic segment."""
     for i, kind in enumerate(scene.instance_classes):
         yield kind + 1, scene.instance_map == i + 1, True

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from ..backbone.focalnet import find_backbone
@@ -50,7 +51,7 @@ class _Backbone(nn.Module):
 class _Segmenter(nn.Module):
     """Logits of the classes (N, classes, H, W), at the size of the images."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: BaseModel) -> None:
         super().__init__()
         self.model = model
 
@@ -74,12 +75,13 @@ class _Classifier(nn.Module):
 class _AdaptiveAvgPool(nn.Module):
     """Adaptive average pooling as two matrix products, since ONNX has none for sizes that are not known."""
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int | None, int | None]) -> None:
         super().__init__()
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, columns = (self._shares(count, length, x) for count, length in zip(self.size, x.shape[2:]))
+        rows, columns = (self._shares(length if count is None else count, length, x)
+                         for count, length in zip(self.size, x.shape[2:]))
         return rows @ x @ columns.t()
 
     @staticmethod
@@ -117,14 +119,15 @@ def exportable(model: nn.Module, part: str) -> tuple[nn.Module, tuple[str, ...],
         return _Segmenter(model), ('logits',), 'The label of a pixel is the argmax of its logits.'
     if not hasattr(model, 'bbox_head') and not hasattr(model, 'rpn_head') and not hasattr(model, 'panoptic_head'):
         return _Classifier(model), ('scores',), 'The class is the argmax of the scores.'
+    neck: Any = model.neck if model.with_neck else None
     with torch.no_grad():
-        count = len(model.neck(backbone(torch.zeros(1, backbone.in_channels, 64, 64)))) if model.with_neck else 0
+        count = 0 if neck is None else len(neck(backbone(torch.zeros(1, backbone.in_channels, 64, 64))))
     left = ('Heads are left out, since their proposals, sorting and suppression of overlaps depend on the values and '
             'need operators that runtimes do not share: run the heads of the config in PyTorch on these maps, as '
             'model.rpn_head, model.roi_head or model.bbox_head do.')
     if not count:
         return _Backbone(backbone), stages, left
-    return _Backbone(backbone, model.neck), tuple(f'level{i}' for i in range(count)), left
+    return _Backbone(backbone, neck), tuple(f'level{i}' for i in range(count)), left
 
 
 def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model', force: bool = False,
@@ -183,6 +186,8 @@ def _write_onnx(module: nn.Module, file: Path, names: Sequence[str], facts: dict
     with _exportable_pooling(module), contextlib.redirect_stdout(None):
         program = torch.onnx.export(module, (_images(_EXPORT_SIZE),), dynamo=True, input_names=['images'],
                                     output_names=list(names), dynamic_shapes=({0: 'N', 2: 'H', 3: 'W'},), verbose=False)
+    # Only without dynamo there is none.
+    assert program is not None
     program.model.metadata_props.update(facts)
     program.save(str(file), external_data=size > _INLINE_BYTES)
 

@@ -60,7 +60,7 @@ def receptive_fields(model: nn.Module, images: Tensor | Mapping[str, Any] | None
     projected = {} if images is None else outputs_of(backbone, inputs_of(model, images), chosen, 'f')
     fields = []
     for stage, block in chosen:
-        modulation = backbone.layers[stage].blocks[block].modulation
+        modulation = backbone.block(stage, block).modulation
         theoretical = 1
         context = None
         if projected:
@@ -68,8 +68,8 @@ def receptive_fields(model: nn.Module, images: Tensor | Mapping[str, Any] | None
             context = projected[stage, block][0][:, channels:2 * channels].requires_grad_()
         with torch.enable_grad():
             current = context
-            for i, layer in enumerate(modulation.focal_layers):
-                theoretical += layer[0].kernel_size[0] - 1
+            for i, (layer, kernel) in enumerate(zip(modulation.focal_layers, modulation.kernels())):
+                theoretical += kernel.shape[-1] - 1
                 measured = None
                 if context is not None:
                     current = layer(current)

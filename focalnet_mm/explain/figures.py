@@ -67,7 +67,8 @@ def plot_focal_maps(image: np.ndarray, maps: Mapping[tuple[int, int], FocalMaps]
         drawn = axes[-1].imshow(norm, cmap='inferno', alpha=0.65)
         axes[-1].set_title('modulator')
         bar = figure.colorbar(drawn, ax=axes[-1], fraction=0.05, label='L2 norm (no unit)')
-        bar.solids.set_alpha(1)
+        if bar.solids is not None:
+            bar.solids.set_alpha(1)
     if title:
         figure.suptitle(title)
     return figure

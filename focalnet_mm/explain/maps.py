@@ -92,11 +92,12 @@ def mean_kernels(model: nn.Module) -> dict[tuple[int, int], Tensor]:
     Raises:
         ValueError: The model has no FocalNet or several.
     """
+    backbone = find_backbone(model)
     kernels = {}
-    for i, stage in enumerate(find_backbone(model).layers):
-        for level in range(stage.blocks[0].modulation.focal_level):
-            weights = [block.modulation.focal_layers[level][0].weight.detach() for block in stage.blocks]
-            kernels[i, level] = torch.stack(weights).float().mean((0, 1, 2))
+    for stage, depth in enumerate(backbone.depths):
+        weights = [backbone.block(stage, block).modulation.kernels() for block in range(depth)]
+        for level, of_blocks in enumerate(zip(*weights, strict=True)):
+            kernels[stage, level] = torch.stack(of_blocks).detach().float().mean((0, 1, 2))
     return kernels
 
 
@@ -156,7 +157,7 @@ def choose_blocks(backbone: FocalNet, stages: Sequence[int] | int | None,
     for block in wanted:
         if not -most <= block < most:
             raise IndexError(f'There is no block {block}: the chosen stages have at most {most}, 0 to {most - 1}.')
-    chosen = []
+    chosen: list[tuple[int, int]] = []
     for stage in stages:
         depth = backbone.depths[stage]
         chosen += dict.fromkeys((stage, block % depth) for block in wanted if -depth <= block < depth)
@@ -179,7 +180,7 @@ def _indices(name: str, values: Sequence[int] | int | None, count: int) -> list[
 def outputs_of(backbone: FocalNet, images: Tensor, chosen: Sequence[tuple[int, int]],
                *parts: str) -> dict[tuple[int, int], list[Tensor]]:
     """What the named layers of the chosen blocks' modulations return for images, in evaluation mode."""
-    modulations = {key: backbone.layers[key[0]].blocks[key[1]].modulation for key in chosen}
+    modulations = {(stage, block): backbone.block(stage, block).modulation for stage, block in chosen}
     layers = [getattr(modulation, part) for modulation in modulations.values() for part in parts]
     outputs: dict[nn.Module, Tensor] = {}
 

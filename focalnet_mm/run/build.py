@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import BaseModel, BaseTTAModel, is_model_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
@@ -22,7 +22,7 @@ __all__ = ['build_model', 'check_checkpoint', 'load_model', 'load_weights', 'pre
            'unwrap']
 
 
-def build_model(cfg: Config, device: str = 'cpu') -> nn.Module:
+def build_model(cfg: Config, device: str = 'cpu') -> BaseModel:
     """The model of a config before its weights are initialised or loaded.
 
     Args:
@@ -41,7 +41,7 @@ def build_model(cfg: Config, device: str = 'cpu') -> nn.Module:
         return MODELS.build(settings)
 
 
-def load_model(cfg: Config, checkpoint: str | None = None) -> nn.Module:
+def load_model(cfg: Config, checkpoint: str | None = None) -> BaseModel:
     """The model of a config with its weights, in evaluation mode on the CPU.
 
     Args:
@@ -65,7 +65,7 @@ def load_model(cfg: Config, checkpoint: str | None = None) -> nn.Module:
     return model.eval()
 
 
-def load_weights(model: nn.Module, cfg: Config, checkpoint: str) -> None:
+def load_weights(model: BaseModel, cfg: Config, checkpoint: str) -> None:
     """Load a checkpoint into the model of a config, with the classes that it was trained for.
 
     Args:
@@ -146,9 +146,10 @@ def check_checkpoint(model: nn.Module, source: str) -> None:
 
 def unwrap(model: nn.Module) -> nn.Module:
     """The model itself, without what wraps it for distributed running or test-time augmentation."""
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    return model
+    inner: Any = model
+    while is_model_wrapper(inner) or isinstance(inner, BaseTTAModel):
+        inner = inner.module
+    return inner
 
 
 def _check_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) -> None:

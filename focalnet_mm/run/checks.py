@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -196,5 +196,5 @@ def _dataset_paths(key: str, dataset: Mapping[str, Any]) -> Iterator[tuple[str, 
             yield f'{key}.{name}', path
 
 
-def _is_local(path: str | None) -> bool:
-    return bool(path) and '://' not in path
+def _is_local(path: str | None) -> TypeGuard[str]:
+    return bool(path and '://' not in path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -48,13 +49,14 @@ def fit_to_machine(cfg: Config) -> None:
 def replace_sync_bn(node: Any) -> bool:
     """Replace SyncBN in a tree of dicts and lists; returns whether there was any."""
     found = False
+    children: Iterable[Any] = ()
     if isinstance(node, dict):
         if node.get('type') == 'SyncBN':
             node['type'] = 'BN'
             found = True
         children = node.values()
-    else:
-        children = node if isinstance(node, (list, tuple)) else ()
+    elif isinstance(node, (list, tuple)):
+        children = node
     for child in children:
         found |= replace_sync_bn(child)
     return found

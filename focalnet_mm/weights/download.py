@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlparse
@@ -98,7 +99,7 @@ class _Download:
         os.replace(self.part, self.path)
         self.notes.unlink()
 
-    def _fetch(self, report) -> None:
+    def _fetch(self, report: Callable[[int], None]) -> None:
         """Get what is missing of the part, or all of it anew where the server has another version by now."""
         have, version = self._size(), self._version()
         headers = {'User-Agent': 'focalnet-mm'}

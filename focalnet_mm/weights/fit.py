@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..backbone.archs import guess_arch, read_settings
 from .files import read_checkpoint
-from .layouts import detect_layout, select_backbone, shorten
+from .layouts import layout_of, select_backbone, shorten
 
 __all__ = ['LoadReport', 'fit_tensor', 'load_into']
 
@@ -107,8 +107,8 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
     """
     source = os.fspath(source)
     state_dict = read_checkpoint(source)
-    layout = detect_layout(state_dict, prefix)
     try:
+        layout = layout_of(state_dict, prefix)
         tensors, prefix = select_backbone(state_dict, prefix)
     except ValueError as error:
         raise ValueError(f'The checkpoint {source} does not fit: {error}.') from None
@@ -187,7 +187,7 @@ def _may_be_new(name: str, pretrained_levels: tuple[int | None, ...]) -> bool:
 
 def _is_in_blocks(name: str, stages: int) -> bool:
     match = re.match(r'layers\.(\d+)\.blocks\.', name)
-    return bool(match) and int(match[1]) < stages
+    return match is not None and int(match[1]) < stages
 
 
 def _cause(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:

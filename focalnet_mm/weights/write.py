@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backbone.archs import guess_arch, read_settings, resolve_arch, variant
+from ..backbone.archs import guess_arch, read_settings, variant
 from .download import sha256
 from .files import META_KEY, read_checkpoint, read_rest
 from .layouts import convert, detect_layout, select_backbone
@@ -232,9 +232,10 @@ def _check_absent(path: Path, force: bool) -> None:
         raise FileExistsError(f'{path} is there already: {way_out}.')
 
 
-def _timm_call(official: Mapping[str, Tensor], arch: str, path: str) -> str:
+def _timm_call(official: Mapping[str, Tensor], arch: str | None, path: str) -> str:
     """A call of timm that opens a converted file."""
-    settings, found = resolve_arch(arch), read_settings(official)
+    arch, settings = variant(official, arch)
+    found = read_settings(official)
     classes = len(official['head.bias']) if 'head.bias' in official else 0
     windows = tuple(
         official[f'layers.{stage}.blocks.0.modulation.focal_layers.0.0.weight'].shape[-1] if levels else 3

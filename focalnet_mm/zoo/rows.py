@@ -85,8 +85,10 @@ def shipped() -> Path:
     """
     package = Path(__file__).parents[1]
     for folder in (package / '.mim', package.parent):
-        if (folder / 'model-index.yml').is_file():
-            return folder
+        index = folder / 'model-index.yml'
+        if index.is_file():
+            # An editable install only links to the checkout.
+            return index.resolve().parent
     raise FileNotFoundError(f'{package} lies beside no configs: install focalnet-mm again.')
 
 
@@ -106,11 +108,12 @@ def read_zoo(root: str | Path) -> list[Row]:
     for metafile in _metafiles(Path(root)):
         for model in metafile['Models']:
             meta = model['Metadata']
+            height, width = (int(side) for side in meta['Input size'].split('x'))
             rows.append(Row(
                 name=model['Name'],
                 config=model['Config'],
                 collection=model['In Collection'],
-                input_size=tuple(int(side) for side in meta['Input size'].split('x')),
+                input_size=(height, width),
                 size=Size(meta['Parameters'], meta['FLOPs']),
                 published_parameters=meta.get('Parameters (M, published)'),
                 published_flops=meta.get('FLOPs (G, published)'),

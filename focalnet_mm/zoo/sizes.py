@@ -6,10 +6,12 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -58,14 +60,14 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _run(model: nn.Module, images: torch.Tensor) -> None:
+def _run(model: BaseModel, images: torch.Tensor) -> None:
     """Let a model on the meta device do what it does for an image, without what depends on the image's content."""
     kind = type(model).__name__
     if kind == 'ImageClassifier':
         model(images)
         return
     features = model.backbone(images)
-    head = getattr(model, 'decode_head', None) or getattr(model, 'panoptic_head', None)
+    head: Any = getattr(model, 'decode_head', None) or getattr(model, 'panoptic_head', None)
     if kind == 'DINO' or type(head).__name__ == 'Mask2FormerHead':
         # Their attention reads sizes and points from tensors, which have no content on the meta device.
         with torch.device('cpu'):
@@ -90,7 +92,7 @@ def _run(model: nn.Module, images: torch.Tensor) -> None:
         model.bbox_head(features)
 
 
-def _run_transformer(model: nn.Module, head: nn.Module | None, features: list[torch.Tensor],
+def _run_transformer(model: BaseModel, head: nn.Module | None, features: list[torch.Tensor],
                      images: torch.Tensor) -> None:
     from mmdet.structures import DetDataSample
     for name, child in model.named_children():

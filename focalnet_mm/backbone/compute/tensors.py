@@ -46,9 +46,8 @@ class BlockTensors:
     @classmethod
     def unflatten(cls, parameters: list[Tensor], kernels: list[Tensor], scales: list[Tensor]) -> BlockTensors:
         """What :meth:`flatten` took apart."""
-        pairs: list[Pair | None] = list(zip(parameters[::2], parameters[1::2]))
-        missing = len(cls.__dataclass_fields__) - 2 - len(pairs)
-        return cls(*pairs, *[None] * missing, kernels, scales)
+        f, h, proj, fc1, fc2, norm1, norm2, *inner_norm = zip(parameters[::2], parameters[1::2])
+        return cls(f, h, proj, fc1, fc2, norm1, norm2, inner_norm[0] if inner_norm else None, kernels, scales)
 
     def to(self, dtype: torch.dtype) -> BlockTensors:
         """Linear layers and kernels in another data type, the weights of layers as matrices; norms as they are."""

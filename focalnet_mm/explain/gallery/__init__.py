@@ -94,7 +94,7 @@ class Gallery:
 
 def _packed(values: Tensor) -> dict[str, Any]:
     """A map as 16-bit steps from its least to its greatest value, little-endian, row by row."""
-    values = values.double().cpu().numpy()
-    least, greatest = float(values.min()), float(values.max())
-    steps = np.round((values - least) / ((greatest - least) or 1) * _LEVELS).astype('<u2')
+    array = values.double().cpu().numpy()
+    least, greatest = float(array.min()), float(array.max())
+    steps = np.round((array - least) / ((greatest - least) or 1) * _LEVELS).astype('<u2')
     return dict(least=least, greatest=greatest, data=base64.b64encode(steps.tobytes()).decode())

@@ -16,7 +16,7 @@ from ...backbone.archs import read_settings
 from . import detrex, mm, official, timm, transformers
 from .names import rename, shorten
 
-__all__ = ['LAYOUTS', 'convert', 'detect_layout', 'select_backbone', 'shorten']
+__all__ = ['LAYOUTS', 'convert', 'detect_layout', 'layout_of', 'select_backbone', 'shorten']
 
 #: The layouts that :func:`convert` knows.
 LAYOUTS = ('official', 'timm', 'transformers', 'mm', 'detrex')
@@ -38,9 +38,18 @@ def detect_layout(state_dict: Mapping[str, Tensor], prefix: str | None = None) -
         under ``backbone.``; ``detrex`` for its DINO; or ``None`` where there is no FocalNet, or several.
     """
     try:
-        return _layout(state_dict, *_find(state_dict, prefix))
+        return layout_of(state_dict, prefix)
     except ValueError:
         return None
+
+
+def layout_of(state_dict: Mapping[str, Tensor], prefix: str | None = None) -> str:
+    """What :func:`detect_layout` finds.
+
+    Raises:
+        ValueError: There is no FocalNet, or there are several; says so as part of a sentence.
+    """
+    return _layout(state_dict, *_find(state_dict, prefix))
 
 
 def convert(state_dict: Mapping[str, Tensor], to: str, arch: str | None = None,
@@ -174,7 +183,7 @@ def _to_detrex(backbone: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> d
 def _with_one_norm(backbone: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The output norm of a model that has one behind its last stage only becomes the classifier's."""
     last = f'norm{len(read_settings(backbone)["depths"]) - 1}.'
-    norms = {_OUTPUT_NORM.match(name)[0] for name in backbone if _OUTPUT_NORM.match(name)}
+    norms = {match[0] for name in backbone if (match := _OUTPUT_NORM.match(name))}
     table = ((last, 'norm.'),) if norms == {last} and 'norm.weight' not in backbone else ()
     return {rename(name, table): tensor for name, tensor in backbone.items()}
 

@@ -221,15 +221,17 @@ class _Backward:
         for piece, hidden in zip(self._pieces(), kept.hidden, strict=True):
             grad_x[piece] = grad_half = self._mlp(piece, hidden, activated[:len(hidden)])
             grad_aggregated[piece] = self._modulation(piece, grad_half, grad_query[piece])
+        grad_map, context, gates = (as_map(rows, self.x) for rows in (grad_aggregated, kept.context, kept.gates))
         grad_context, grad_gates, grad_kernels = aggregate_backward(
-            *(as_map(rows, self.x) for rows in (grad_aggregated, kept.context, kept.gates)),
-            self.tensors.kernels, [as_map(level, self.x) for level in kept.levels], self.normalize_modulator)
+            grad_map, context, gates, self.tensors.kernels, [as_map(level, self.x) for level in kept.levels],
+            self.normalize_modulator)
         for piece in self._pieces():
             grad_f = torch.cat([grad_query[piece], grad_context[piece], grad_gates[piece]], 1)
             grad_x[piece] += self._normed_linear('f', 'norm1', grad_f, self.rows[piece], 0)
-        scales = [self.sums[name][0] for name in ('scale0', 'scale1') if name in self.sums]
-        grads = BlockTensors(**{name: self.sums[name] for name in ('f', 'h', 'proj', 'fc1', 'fc2', 'norm1', 'norm2')},
-                             inner_norm=self.sums.get('inner_norm'), kernels=grad_kernels, scales=scales)
+        scales = [self.sums.pop(name)[0] for name in ('scale0', 'scale1') if name in self.sums]
+        layers = {name: (weight, bias) for name, (weight, bias) in self.sums.items()}
+        inner_norm = layers.pop('inner_norm', None)
+        grads = BlockTensors(**layers, inner_norm=inner_norm, kernels=grad_kernels, scales=scales)
         return as_map(grad_x, self.x).to(self.x.dtype), grads
 
     def _pieces(self) -> list[slice]:

@@ -32,9 +32,9 @@ def depthwise_weight_grad(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
     count, channels, height, width = x.shape
     kernel = weight.shape[-1]
     if kernel < _TILED_FROM or x.dtype not in (torch.float32, torch.bfloat16):
-        margin = [kernel // 2] * 2
+        padding = [kernel // 2] * 2
         return torch.ops.aten.convolution_backward(
-            grad, x, weight, None, [1, 1], margin, [1, 1], False, [0, 0], channels, [False, True, False])[1]
+            grad, x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], channels, [False, True, False])[1]
     tile = min(_TILES, key=lambda tile: -(-width // tile) * -(-height // tile) * tile**2)
     across, down, margin = -(-width // tile), -(-height // tile), kernel // 2
     right, side = across * tile - width, tile + kernel - 1
