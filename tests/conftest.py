@@ -6,9 +6,10 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers import browser, classifiers, detrex_dino, server, thin, tools
+
 # Real samples of COCO and ADE20K; the project never needs them.
-SAMPLES = Path(os.environ.get('FOCALNET_SAMPLES', ROOT.parent / 'shared' / 'data'))
+SAMPLES = Path(os.environ.get('FOCALNET_SAMPLES', tools.ROOT.parent / 'shared' / 'data'))
 
 # Tests run in parallel, a process a core.
 torch.set_num_threads(1)
@@ -49,3 +50,27 @@ def log():
     logger.addHandler(handler)
     yield lines
     logger.removeHandler(handler)
+
+
+def _shared(function):
+    """A fixture of the function's name that gives the function."""
+    return pytest.fixture(lambda: function, scope='session', name=function.__name__)
+
+
+run, tool, scalars = map(_shared, (tools.run, tools.tool, tools.scalars))
+thin_config, build, batch, save_weights = map(
+    _shared, (thin.thin_config, thin.build, thin.batch, thin.save_weights))
+classifier, transformers_classifier, timm_model, mmpretrain_classifier = map(
+    _shared, (classifiers.classifier, classifiers.transformers_classifier, classifiers.timm_model,
+              classifiers.mmpretrain_classifier))
+logits, same, load_timm, timm_features = map(
+    _shared, (classifiers.logits, classifiers.same, classifiers.load_timm, classifiers.timm_features))
+random_net, classification_state, relative_error = map(
+    _shared, (classifiers.random_net, classifiers.classification_state, classifiers.relative_error))
+serve, page_of = map(_shared, (server.serve, browser.page_of))
+
+
+@pytest.fixture(scope='session', name='detrex_dino')
+def _detrex_dino():
+    """A DINO written out in plain torch over detrex's names."""
+    return detrex_dino

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from focalnet_mm.zoo.rows import read_zoo
+from tests.helpers.tools import ROOT
 
 
 @pytest.fixture(scope='module')
@@ -64,8 +65,10 @@ def test_mim_search_finds_the_models(site, tmp_path):
         env={**os.environ, 'PYTHONPATH': site}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads((tmp_path / 'found.json').read_text())
-    assert found['ade20k/miou_(published)']['upernet_focalnet_t_160k'] == 46.8
-    assert found['coco/box_ap_(published)']['dino_focalnet_l_fl3_4scale_12e'] == 57.5
+    results = {row.name: next(iter(row.results.values())) for row in read_zoo(ROOT)}
+    assert found['ade20k/miou_(published)']['upernet_focalnet_t_160k'] == results['upernet_focalnet_t_160k']['mIoU']
+    assert found['coco/box_ap_(published)']['dino_focalnet_l_fl3_4scale_12e'] == results[
+        'dino_focalnet_l_fl3_4scale_12e']['box AP']
     assert set(found['parameters']) == {'upernet_focalnet_t_160k', 'dino_focalnet_l_fl3_4scale_12e'}
     assert found['weight']['dino_focalnet_l_fl3_4scale_12e'].endswith('dino_focal_large_lrf_384_4scale_12ep.pth')
 

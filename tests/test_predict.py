@@ -11,11 +11,11 @@ from mmengine.dataset import Compose, pseudo_collate
 from PIL import Image
 from pycocotools import mask as coco
 
-from focalnet_mm.launch import build_model, load_config
-from focalnet_mm.predict import Predictor, find_inputs, read_image, read_video
-from tests.conftest import ROOT
-from tests.test_tools import tool
-from tests.thin import save_weights, thin_config
+from focalnet_mm.data.pictures import find_inputs, read_image, read_video
+from focalnet_mm.predict import Predictor
+from focalnet_mm.run.build import load_model
+from focalnet_mm.run.config import load_config
+from tests.helpers.tools import ROOT
 
 RCNN = ROOT / 'configs/mmdet/maskrcnn_focalnet_t_shapes.py'
 NARROW = {'model.backbone.embed_dims': 8, 'model.neck.in_channels': [8, 16, 32, 64],
@@ -28,14 +28,16 @@ def photo(size=(60, 90), seed=0):
 
 
 @pytest.fixture(scope='module')
-def weights(tmp_path_factory):
+def weights(tmp_path_factory, save_weights):
     return save_weights(load_config(str(RCNN), NARROW), tmp_path_factory.mktemp('weights') / 'rcnn.pth',
                         dataset_meta=dict(CLASSES=('one', 'two', 'three', 'four', 'five')))
 
 
-def predict(*arguments, **kwargs):
-    return tool('predict.py', *arguments, '--cfg-options', *(
-        f'{key}={str(value).replace(" ", "")}' for key, value in NARROW.items()), **kwargs)
+@pytest.fixture(scope='module')
+def predict(tool):
+    """The command, with a narrow model."""
+    options = [f'{key}={str(value).replace(" ", "")}' for key, value in NARROW.items()]
+    return lambda *arguments, **kwargs: tool('predict.py', *arguments, '--cfg-options', *options, **kwargs)
 
 
 @pytest.fixture(scope='module')
@@ -57,7 +59,7 @@ def odd_folder(tmp_path_factory):
     return folder
 
 
-def test_odd_folder(odd_folder, weights, tmp_path):
+def test_odd_folder(odd_folder, weights, tmp_path, predict):
     out = predict(RCNN, weights, odd_folder, '--out', tmp_path / 'out', expect=1)
     assert 'left out, since their endings are of no picture or video: 1 (notes.txt)' in out
     assert re.search(r'predict.py: \S.*/text.jpg \(10 bytes\) is damaged or no image that OpenCV can read', out)
@@ -105,7 +107,7 @@ def test_boxes_and_masks_are_those_of_the_library(weights, tmp_path):
     json.dumps(entries)
 
 
-def test_panoptic(tmp_path):
+def test_panoptic(tmp_path, save_weights, thin_config):
     cfg = thin_config('mmdet/mask2former_focalnet_t_shapes_panoptic.py')
     path = save_weights(cfg, tmp_path / 'x.pth')
     predictor = Predictor(cfg, path, 'cpu')
@@ -126,7 +128,7 @@ def test_panoptic(tmp_path):
     np.testing.assert_array_equal(predictor.draw(image, sample), image)
 
 
-def test_label_maps_are_those_of_the_library(tmp_path):
+def test_label_maps_are_those_of_the_library(tmp_path, save_weights, thin_config):
     from mmseg.apis import inference_model
     cfg = thin_config('mmseg/upernet_focalnet_t_160k.py')
     cfg.test_dataloader.dataset.pipeline[1].scale = (128, 96)
@@ -145,7 +147,7 @@ def test_label_maps_are_those_of_the_library(tmp_path):
     cfg = thin_config('mmseg/upernet_focalnet_t_160k.py')
     cfg.test_dataloader.dataset.pipeline[1].scale = (128, 96)
     cfg.model.decode_head.num_classes = cfg.model.auxiliary_head.num_classes = 4
-    model = build_model(cfg, path)
+    model = load_model(cfg, path)
     model.cfg = cfg
     cfg.test_pipeline = cfg.test_dataloader.dataset.pipeline
     expected = inference_model(model, image).pred_sem_seg.data[0].numpy()
@@ -155,7 +157,7 @@ def test_label_maps_are_those_of_the_library(tmp_path):
     np.testing.assert_array_equal(predictor.draw(pixel, predictor.predict(pixel)), pixel)
 
 
-def test_classes_are_those_of_the_library(tmp_path):
+def test_classes_are_those_of_the_library(tmp_path, save_weights, thin_config):
     cfg = thin_config('mmpretrain/focalnet_t_in1k.py')
     path = save_weights(cfg, tmp_path / 'x.pth')
     predictor = Predictor(cfg, path, 'cpu')
@@ -167,7 +169,7 @@ def test_classes_are_those_of_the_library(tmp_path):
     load = Compose(cfg.test_dataloader.dataset.pipeline)
     data = load(dict(img_path=str(tmp_path / 'photo.png')))
     with torch.no_grad():
-        expected = build_model(cfg, path).test_step(pseudo_collate([data]))[0]
+        expected = load_model(cfg, path).test_step(pseudo_collate([data]))[0]
     assert len(entries) == 5
     assert entries[0]['category_id'] == expected.pred_label.item()
     assert entries[0]['score'] == pytest.approx(expected.pred_score.max().item(), rel=1e-4)
@@ -176,7 +178,7 @@ def test_classes_are_those_of_the_library(tmp_path):
 
 
 @pytest.mark.parametrize('folder', ['coco', 'ade'])
-def test_real_photos(folder, weights, tmp_path, request):
+def test_real_photos(folder, weights, tmp_path, request, predict):
     samples = request.getfixturevalue(f'{folder}_samples')
     photos = sorted(samples.rglob('*.jpg'))[:2]
     predict(RCNN, weights, *photos, '--out', tmp_path / 'out')
@@ -203,7 +205,7 @@ class TestVideo:
             assert np.abs(frame.astype(int) - photo(seed=seed).astype(int)).mean() < 6
         assert seed == 3
 
-    def test_tool(self, video, weights, tmp_path):
+    def test_tool(self, video, weights, tmp_path, predict):
         predict(RCNN, weights, video, '--out', tmp_path / 'out')
         found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
         assert [image['frame'] for image in found['images']] == [0, 1, 2, 3]
@@ -241,7 +243,7 @@ class TestInputs:
 
 class TestRefusals:
 
-    def test_nothing_is_overwritten(self, weights, tmp_path):
+    def test_nothing_is_overwritten(self, weights, tmp_path, predict):
         (tmp_path / 'x.png').write_bytes(cv2.imencode('.png', photo())[1].tobytes())
         out = predict(RCNN, weights, tmp_path / 'x.png', '--out', tmp_path, expect=1)
         assert re.search(r'^predict.py: \S+ is not empty: name another folder, or add --force', out, re.M)

@@ -2,10 +2,8 @@ import pytest
 import timm
 
 from focalnet_mm import ARCHS, FocalNet
-from focalnet_mm.archs import resolve_arch
-
-# timm's names of our variants.
-TIMM_NAMES = {name: f'focalnet_{name.replace("-", "_")}' for name in ARCHS if not name.endswith(('deep', 'iso'))}
+from focalnet_mm.backbone.archs import resolve_arch
+from tests.helpers.classifiers import TIMM_NAMES
 
 
 def test_every_timm_variant_has_an_arch():

@@ -5,8 +5,6 @@ import json
 import cv2
 import pytest
 
-from tests.test_tools import tool
-
 PEER = '''
 import torch
 
@@ -20,7 +18,7 @@ class Small(torch.nn.Module):
 '''
 
 
-def test_table(tmp_path):
+def test_table(tmp_path, tool):
     (tmp_path / 'peer.py').write_text(PEER)
     printed = tool('benchmark.py', '--models', 'focalnet-mm', 'timm', '--peer', f'mine={tmp_path}/peer.py:Small',
                    '--sizes', '32x64:2:3', '--steps', 'training', '--modes', 'eager', 'with_cp', '--repeats', 2,
@@ -44,7 +42,7 @@ def test_table(tmp_path):
     assert chart.std() > 10
 
 
-def test_whole_detector(tmp_path):
+def test_whole_detector(tmp_path, tool):
     tool('benchmark.py', '--config', 'configs/mmdet/maskrcnn_focalnet_t_shapes.py', '--sizes', '64x64:2:3', '--steps',
          'training', '--repeats', 1, '--device', 'cpu', '--out', tmp_path)
     rows = json.loads((tmp_path / 'results.json').read_text())
@@ -59,7 +57,7 @@ def test_whole_detector(tmp_path):
     (['--config', 'setup.py'], '--config measures eager training steps of ours only: add --steps training'),
     (['--models', 'resnet'], "invalid choice: 'resnet'"),
 ])
-def test_bad_arguments(arguments, message):
+def test_bad_arguments(arguments, message, tool):
     out = tool('benchmark.py', *arguments, expect=2)
     assert message in out
     assert 'Traceback' not in out

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 
-from tests.conftest import ROOT
+from tests.helpers.tools import ROOT
 
 
 def test_every_cell_runs(tmp_path):

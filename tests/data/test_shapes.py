@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from focalnet_mm.shapes import STUFF_CLASSES, THING_CLASSES, draw_scene, write_dataset
+from focalnet_mm.data.shapes import STUFF_CLASSES, THING_CLASSES, draw_scene, write_dataset
 
 SETTINGS = dict(train=6, val=4, size=96, seed=7)
 

@@ -11,12 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from focalnet_mm import ARCHS, FocalNet
-from focalnet_mm import export as exports
-from focalnet_mm.export import export_model, exportable
-from focalnet_mm.launch import build_model
-from tests.conftest import ROOT
-from tests.test_tools import tool
-from tests.thin import save_weights, thin_config
+from focalnet_mm.deploy import export as exports
+from focalnet_mm.deploy.export import export_model, exportable
+from focalnet_mm.run.build import load_model
+from tests.helpers.tools import ROOT
 
 # The stem's padding takes the place of what is missing: below a stride, of that size, one more, odd, and larger.
 UNSEEN = (1, 33, 47), (3, 64, 64), (1, 97, 250)
@@ -84,11 +82,11 @@ def test_torch_formats(to, tmp_path):
 
 
 @pytest.fixture(scope='module')
-def segmenter():
+def segmenter(thin_config):
     cfg = thin_config('mmseg/upernet_focalnet_t_160k.py')
     cfg.model.backbone.depths = (1, 1, 1, 1)
     torch.manual_seed(0)
-    return build_model(cfg)
+    return load_model(cfg)
 
 
 @pytest.mark.parametrize('to', ['onnx', 'torchscript', 'pt2'])
@@ -113,11 +111,11 @@ def test_upernet(segmenter, to, tmp_path):
         assert relative(found, expected) < 1e-4
 
 
-def test_classifier(tmp_path):
+def test_classifier(tmp_path, thin_config):
     cfg = thin_config('mmpretrain/focalnet_t_in1k.py')
     cfg.model.backbone.depths = (1, 1, 1, 1)
     torch.manual_seed(0)
-    model = build_model(cfg)
+    model = load_model(cfg)
     export_model(model, tmp_path / 'x.onnx', 'onnx', tell=lambda _: None)
     images = torch.randn(2, 3, 90, 130)
     with torch.no_grad():
@@ -126,11 +124,11 @@ def test_classifier(tmp_path):
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)
 
 
-def test_detector_without_its_heads(tmp_path):
+def test_detector_without_its_heads(tmp_path, thin_config):
     cfg = thin_config('mmdet/maskrcnn_focalnet_t_1x.py')
     cfg.model.backbone.depths = (1, 1, 1, 1)
     torch.manual_seed(0)
-    model = build_model(cfg)
+    model = load_model(cfg)
     told = []
     export_model(model, tmp_path / 'x.onnx', 'onnx', tell=told.append)
     assert 'Heads are left out, since their proposals' in told[-1]
@@ -172,8 +170,8 @@ class TestRefusals:
         with pytest.raises(FileExistsError, match=r'y.onnx.data is there already'):
             export_model(thin('tiny-srf'), tmp_path / 'y.onnx', 'onnx', 'backbone')
 
-    def test_queries(self):
-        model = build_model(thin_config('mmseg/mask2former_focalnet_l_160k.py'))
+    def test_queries(self, thin_config):
+        model = load_model(thin_config('mmseg/mask2former_focalnet_l_160k.py'))
         with pytest.raises(ValueError, match=r'Mask2FormerHead predicts by queries, .*: export --part backbone'):
             exportable(model, 'model')
 
@@ -183,7 +181,7 @@ class TestRefusals:
             export_model(thin('tiny-srf'), tmp_path / 'x.onnx', 'onnx', 'backbone')
 
 
-def test_tool(tmp_path):
+def test_tool(tmp_path, save_weights, thin_config, tool):
     config = 'mmdet/maskrcnn_focalnet_t_shapes.py'
     cfg = thin_config(config)
     save_weights(cfg, tmp_path / 'x.pth')

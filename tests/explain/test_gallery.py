@@ -6,27 +6,25 @@ import cv2
 import numpy as np
 import pytest
 
+from focalnet_mm.data.pictures import read_image
+from focalnet_mm.data.shapes import write_dataset
 from focalnet_mm.explain import focal_maps
-from focalnet_mm.launch import build_model, load_config, prepare_image
-from focalnet_mm.predict import read_image
-from focalnet_mm.shapes import write_dataset
-from tests.browser import page_of
-from tests.conftest import ROOT
-from tests.test_tools import tool
-from tests.thin import save_weights
+from focalnet_mm.run.build import load_model, prepare_image
+from focalnet_mm.run.config import load_config
+from tests.helpers.tools import ROOT
 
 CONFIG = ROOT / 'configs/mmdet/maskrcnn_focalnet_t_shapes.py'
 OPTIONS = ['model.backbone.embed_dims=8', 'model.neck.in_channels=[8,16,32,64]']
 
 
 @pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory):
+def checkpoint(tmp_path_factory, save_weights):
     cfg = load_config(str(CONFIG), {'model.backbone.embed_dims': 8, 'model.neck.in_channels': [8, 16, 32, 64]})
     return cfg, save_weights(cfg, tmp_path_factory.mktemp('weights') / 'thin.pth')
 
 
 @pytest.fixture(scope='module')
-def gallery(checkpoint, tmp_path_factory):
+def gallery(checkpoint, tmp_path_factory, tool):
     folder = tmp_path_factory.mktemp('explain')
     # The name of the second picture, with its folder, would end a script.
     (folder / 'my photos' / '<').mkdir(parents=True)
@@ -49,7 +47,7 @@ def test_tool(gallery):
     assert cv2.imread(str(folder / 'out' / 'kernels.png')).std() > 10
 
 
-def test_page(gallery, checkpoint):
+def test_page(gallery, checkpoint, page_of):
     """The values that the page shows are those of the maps, and the sliders change its pictures."""
     folder, _ = gallery
     cfg, path = checkpoint
@@ -66,7 +64,7 @@ def test_page(gallery, checkpoint):
         assert page.locator('#image option').all_text_contents() == ['</script>ü.png', 'a.png']
         page.select_option('#image', label='a.png')
         page.wait_for_function("document.querySelector('img').alt === 'a.png'")
-        model = build_model(cfg, path)
+        model = load_model(cfg, path)
         image = folder / 'my photos' / 'a.png'
         maps = focal_maps(model, prepare_image(cfg)(read_image(image), str(image)))
         seen = [pictures()]
@@ -98,7 +96,7 @@ def test_page(gallery, checkpoint):
         assert errors == []
 
 
-def test_modulator_on_objects(checkpoint, tmp_path):
+def test_modulator_on_objects(checkpoint, tmp_path, tool):
     write_dataset(tmp_path / 'shapes', train=4, val=4, size=96)
     out = tool('explain.py', CONFIG, '--objects', '--checkpoint', checkpoint[1], '--stage', 0, '--cfg-options',
                f'data_root={tmp_path}/shapes/coco', 'val_dataloader.num_workers=0',
@@ -106,7 +104,7 @@ def test_modulator_on_objects(checkpoint, tmp_path):
     assert re.search(r'stage  block  modulator norm on objects / elsewhere\n +0 +0 +\d\.\d\d\n +0 +1 +\d\.\d\d\n$', out)
 
 
-def test_page_on_a_phone(gallery):
+def test_page_on_a_phone(gallery, page_of):
     with page_of(gallery[0] / 'out' / 'index.html', viewport=dict(width=360, height=700), has_touch=True,
                  is_mobile=True) as (page, errors):
         page.wait_for_selector('canvas')
@@ -117,7 +115,7 @@ def test_page_on_a_phone(gallery):
         assert errors == []
 
 
-def test_missing_maps_are_reported(gallery, tmp_path):
+def test_missing_maps_are_reported(gallery, tmp_path, page_of):
     page_file = tmp_path / 'index.html'
     page_file.write_text((gallery[0] / 'out' / 'index.html').read_text())
     with page_of(page_file) as (page, _):
@@ -134,7 +132,7 @@ def test_missing_maps_are_reported(gallery, tmp_path):
      'has 4, 0 to 3.'),
     (['{here}/test_gallery.py', '--out', '{tmp}/new'], 'none of the inputs could be read'),
 ])
-def test_bad_arguments(arguments, message, tmp_path):
+def test_bad_arguments(arguments, message, tmp_path, tool):
     arguments = [part.format(tmp=tmp_path, here=ROOT / 'tests') for part in arguments]
     out = tool('explain.py', CONFIG, *arguments, '--cfg-options', *OPTIONS, expect=1)
     assert message in out

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from focalnet_mm.data.shapes import write_dataset
 from focalnet_mm.explain import FocalMapsHook
-from focalnet_mm.shapes import write_dataset
-from tests.conftest import ROOT
-from tests.test_tools import SHAPES, SMALL, tool
-from tests.thin import batch, build, thin_config
+from tests.helpers.tools import ROOT, SHAPES, SMALL
 
 CONFIG = """
 _base_ = '{base}'
@@ -20,7 +18,7 @@ visualizer = dict(vis_backends=[dict(type='TensorboardVisBackend'), dict(type='L
 """
 
 
-def test_pictures_arrive(tmp_path):
+def test_pictures_arrive(tmp_path, tool):
     write_dataset(tmp_path / 'shapes', train=8, val=4, size=96)
     (tmp_path / 'config.py').write_text(CONFIG.format(base=ROOT / SHAPES))
     tool('train.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'work', '--cfg-options',
@@ -44,7 +42,7 @@ def test_pictures_arrive(tmp_path):
 
 
 @pytest.mark.parametrize('path', ['mmseg/upernet_focalnet_t_160k.py', 'mmpretrain/focalnet_t_in1k.py'])
-def test_batches_of_other_libraries(path):
+def test_batches_of_other_libraries(path, batch, build, thin_config):
     cfg = thin_config(path)
     model, _ = build(cfg)
     shown = {}
@@ -58,7 +56,7 @@ def test_batches_of_other_libraries(path):
 
 
 def test_not_due_means_not_computed(monkeypatch):
-    monkeypatch.setattr('focalnet_mm.explain.focal_maps', None)
+    monkeypatch.setattr('focalnet_mm.explain.hook.focal_maps', None)
     hook = FocalMapsHook(num_images=2, interval=2)
     # Would raise if it looked at what it is given.
     hook.after_val_iter(None, 0, None, None)

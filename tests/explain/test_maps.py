@@ -21,7 +21,6 @@ from focalnet_mm.explain import (
     plot_kernels,
     receptive_fields,
 )
-from tests.thin import batch, build, thin_config
 
 THIN = dict(embed_dims=8, depths=(1, 2), focal_levels=2, focal_windows=3)
 
@@ -90,7 +89,7 @@ def test_maps_are_those_of_the_paper(levels, norms, normalize):
 
 @pytest.mark.parametrize('path', ['mmdet/maskrcnn_focalnet_t_1x.py', 'mmseg/upernet_focalnet_t_160k.py',
                                   'mmpretrain/focalnet_t_in1k.py', 'mmdet/mask2former_focalnet_t_50e_instance.py'])
-def test_every_kind_of_model(path):
+def test_every_kind_of_model(path, batch, build, thin_config):
     cfg = thin_config(path)
     model, _ = build(cfg)
     model.train()
@@ -246,7 +245,7 @@ class TestNormOnObjects:
         norm = torch.full((2, 8, 16), 2.0)
         norm[..., :8] = 6
         maps = FocalMaps(torch.zeros(2, 1, 8, 16), torch.zeros(2, 4, 8, 16), norm, 4)
-        monkeypatch.setattr('focalnet_mm.explain.focal_maps', lambda *_: {(1, 0): maps})
+        monkeypatch.setattr('focalnet_mm.explain.maps.focal_maps', lambda *_: {(1, 0): maps})
         # Away from the middle, where the maps are resized; the second image has no object.
         samples = [self.sample(64, 128, [(0, 64, 0, 40), (5, 6, 10, 20)]), self.sample(64, 128, [])]
         found = norm_on_objects(None, [dict(inputs=None, data_samples=samples)])

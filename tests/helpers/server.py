@@ -32,67 +32,66 @@ class Served:
     url: str = ''
 
 
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Answers with what the server's ``served`` holds."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self._answer(with_content=False)
+
+    def do_GET(self):
+        self._answer(with_content=True)
+
+    def _answer(self, with_content):
+        served = self.server.served
+        asked = self.headers.get('Range')
+        served.requests.append((self.command, self.path, asked))
+        content = served.files.get(self.path)
+        if content is None:
+            self._send_headers(404, {**served.headers, 'Content-Length': '0'})
+            return
+        start = 0
+        tag = f'"{served.version}{self.path}"'
+        headers = {'Content-Type': 'text/html' if content.startswith(b'<') else 'application/octet-stream',
+                   'ETag': tag, 'Last-Modified': email.utils.formatdate(0)}
+        if asked and served.ranges and self.headers.get('If-Range', tag) == tag:
+            start = int(re.match(r'bytes=(\d+)-', asked)[1])
+            headers['Content-Range'] = f'bytes {start}-{len(content) - 1}/{len(content)}'
+        headers = {**headers, 'Content-Length': str(len(content) - start), **served.headers}
+        self._send_headers(206 if 'Content-Range' in headers else 200, headers)
+        if with_content:
+            self._send_content(content, start)
+
+    def _send_headers(self, status, headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            if value is not None:
+                self.send_header(name, value)
+        self.end_headers()
+
+    def _send_content(self, content, start):
+        served = self.server.served
+        if self.path in served.stall:
+            self.wfile.write(content[start:served.stall[self.path]])
+            self.wfile.flush()
+            self.server.over.wait(30)
+            return
+        rest = content[start:]
+        self.wfile.write(rest[:served.cut.get(self.path, len(rest))])
+
+
 @contextlib.contextmanager
 def serve():
     """Serve on a free port as long as the context lasts."""
-    served = Served()
-    over = threading.Event()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-
-        def log_message(self, *_):
-            pass
-
-        def do_HEAD(self):
-            self.answer(with_content=False)
-
-        def do_GET(self):
-            self.answer(with_content=True)
-
-        def answer(self, with_content):
-            asked = self.headers.get('Range')
-            served.requests.append((self.command, self.path, asked))
-            content = served.files.get(self.path)
-            if content is None:
-                self.send_response(404)
-                for name, value in {**served.headers, 'Content-Length': '0'}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                return
-            start = 0
-            tag = f'"{served.version}{self.path}"'
-            if asked and served.ranges and self.headers.get('If-Range', tag) == tag:
-                start = int(re.match(r'bytes=(\d+)-', asked)[1])
-                self.send_response(206)
-                self.send_header('Content-Range', f'bytes {start}-{len(content) - 1}/{len(content)}')
-            else:
-                self.send_response(200)
-            self.send_header('Content-Type', 'text/html' if content.startswith(b'<') else 'application/octet-stream')
-            self.send_header('ETag', tag)
-            self.send_header('Last-Modified', email.utils.formatdate(0))
-            for name, value in served.headers.items():
-                if value is not None:
-                    self.send_header(name, value)
-            if 'Content-Length' not in served.headers:
-                self.send_header('Content-Length', str(len(content) - start))
-            self.end_headers()
-            if not with_content:
-                return
-            rest = content[start:]
-            if self.path in served.stall:
-                self.wfile.write(content[start:served.stall[self.path]])
-                self.wfile.flush()
-                over.wait(30)
-                return
-            self.wfile.write(rest[:served.cut.get(self.path, len(rest))])
-
-    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), _Handler)
+    server.served, server.over = Served(url=f'http://127.0.0.1:{server.server_port}'), threading.Event()
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
-    served.url = f'http://127.0.0.1:{server.server_port}'
     try:
-        yield served
+        yield server.served
     finally:
-        over.set()
+        server.over.set()
         server.shutdown()
         server.server_close()

@@ -1,12 +1,11 @@
 """Any config with a narrow backbone, and a batch for it: everything else stays as it is."""
 
-import importlib
-
 import torch
-from mmengine.registry import init_default_scope
 
-from focalnet_mm.launch import build_model, fit_to_machine, load_config
-from tests.conftest import ROOT
+from focalnet_mm.run.build import build_model, load_model
+from focalnet_mm.run.config import load_config
+from focalnet_mm.run.machine import fit_to_machine
+from tests.helpers.tools import ROOT
 
 
 def _size(cfg):
@@ -46,13 +45,8 @@ def thin_config(path):
 def build(cfg):
     """The model and the optimizer wrapper of a config."""
     from mmengine.optim import build_optim_wrapper
-    init_default_scope(cfg.default_scope)
-    importlib.import_module(f'{cfg.default_scope}.models')
-    registry = importlib.import_module(f'{cfg.default_scope}.registry').MODELS
-    if cfg.default_scope == 'mmpretrain':
-        cfg.model.data_preprocessor = dict(type='ClsDataPreprocessor', **cfg.data_preprocessor)
     torch.manual_seed(0)
-    model = registry.build(cfg.model)
+    model = build_model(cfg)
     model.init_weights()
     return model, build_optim_wrapper(model, cfg.optim_wrapper)
 
@@ -60,7 +54,7 @@ def build(cfg):
 def save_weights(cfg, path, **meta):
     """A checkpoint of a config's model with random weights."""
     torch.manual_seed(0)
-    torch.save(dict(state_dict=build_model(cfg).state_dict(), meta=meta), path)
+    torch.save(dict(state_dict=load_model(cfg).state_dict(), meta=meta), path)
     return str(path)
 
 

@@ -12,11 +12,13 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from focalnet_mm import zoo
-from focalnet_mm.launch import add_tta, check_classes, check_data, load_config
-from tests.conftest import ROOT
+from focalnet_mm.run.checks import check_classes, check_data
+from focalnet_mm.run.config import load_config
+from focalnet_mm.run.evaluation import add_tta
+from focalnet_mm.zoo.rows import read_zoo
+from tests.helpers.tools import ROOT
 
-ROWS = zoo.read_zoo(ROOT)
+ROWS = read_zoo(ROOT)
 DETECTORS = [row.config for row in ROWS if 'mmdet' in row.config]
 SEGMENTERS = [row.config for row in ROWS if 'mmseg' in row.config]
 PANOPTIC = [path for path in DETECTORS if 'panoptic' in path]

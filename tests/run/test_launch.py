@@ -6,19 +6,11 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from focalnet_mm.launch import (
-    ClassMismatchError,
-    add_tta,
-    check_checkpoint,
-    check_classes,
-    check_data,
-    draw_predictions,
-    fit_to_machine,
-    keep_predictions,
-    load_config,
-    read_any_layout,
-)
-from tests.test_layouts import classifier, mmpretrain_classifier
+from focalnet_mm.run.build import check_checkpoint, read_any_layout
+from focalnet_mm.run.checks import ClassMismatchError, check_classes, check_data
+from focalnet_mm.run.config import load_config
+from focalnet_mm.run.evaluation import add_tta, draw_predictions, keep_predictions
+from focalnet_mm.run.machine import fit_to_machine
 
 CONFIG = '''
 data_root = 'data/coco/'
@@ -147,13 +139,13 @@ class TestFitToMachine:
             env_cfg=dict(dist_cfg=dict(backend='nccl'))))
 
     def test_without_a_gpu(self, monkeypatch):
-        monkeypatch.setattr('focalnet_mm.launch.get_device', lambda: 'cpu')
+        monkeypatch.setattr('focalnet_mm.run.machine.get_device', lambda: 'cpu')
         cfg = self.config('none')
         fit_to_machine(cfg)
         assert cfg.optim_wrapper == dict(type='OptimWrapper', optimizer=dict(type='AdamW'))
 
     def test_sync_bn_without_a_gpu(self, monkeypatch):
-        monkeypatch.setattr('focalnet_mm.launch.get_device', lambda: 'cpu')
+        monkeypatch.setattr('focalnet_mm.run.machine.get_device', lambda: 'cpu')
         cfg = Config(dict(launcher='none', model=dict(
             norm_cfg=dict(type='SyncBN', requires_grad=True),
             heads=[dict(norm_cfg=dict(type='SyncBN')), dict(norm_cfg=dict(type='GN', num_groups=2))])))
@@ -164,18 +156,18 @@ class TestFitToMachine:
 
     @pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
     def test_launchers_that_need_a_gpu(self, monkeypatch, launcher):
-        monkeypatch.setattr('focalnet_mm.launch.get_device', lambda: 'cpu')
+        monkeypatch.setattr('focalnet_mm.run.machine.get_device', lambda: 'cpu')
         with pytest.raises(ValueError, match=f'--launcher {launcher} needs GPUs, and there is none: use'):
             fit_to_machine(self.config(launcher))
 
     def test_with_a_gpu(self, monkeypatch):
-        monkeypatch.setattr('focalnet_mm.launch.get_device', lambda: 'cuda')
+        monkeypatch.setattr('focalnet_mm.run.machine.get_device', lambda: 'cuda')
         cfg = self.config('pytorch')
         fit_to_machine(cfg)
         assert cfg.to_dict() == self.config('pytorch').to_dict()
 
     def test_evaluation_without_an_optimizer(self, monkeypatch):
-        monkeypatch.setattr('focalnet_mm.launch.get_device', lambda: 'cpu')
+        monkeypatch.setattr('focalnet_mm.run.machine.get_device', lambda: 'cpu')
         fit_to_machine(Config(dict(launcher='none')))
 
 
@@ -217,7 +209,7 @@ class TestCheckCheckpoint:
 
 class TestReadAnyLayout:
 
-    def test_official_classifier(self, tmp_path):
+    def test_official_classifier(self, tmp_path, classifier, mmpretrain_classifier):
         """mmengine's loader gets mmpretrain's names, head included."""
         from mmengine.runner.checkpoint import CheckpointLoader
         _, state = classifier('tiny-srf')

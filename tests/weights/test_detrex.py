@@ -1,7 +1,6 @@
 """detrex's DINO detectors: with the same tensors, mmdet's DINO finds what a DINO written out by detrex's names does."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,9 +8,7 @@ from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 
 from focalnet_mm.weights import convert, detect_layout, load_into
-from tests import detrex_dino
-
-ROOT = Path(__file__).parents[1]
+from tests.helpers.tools import ROOT
 
 
 @pytest.fixture(scope='module')
@@ -39,7 +36,7 @@ def state(model):
     return convert(model.state_dict(), 'detrex')
 
 
-def test_detections(model, state, tmp_path):
+def test_detections(model, state, tmp_path, detrex_dino):
     from mmdet.structures import DetDataSample
     torch.save({'model': state, 'iteration': 3}, tmp_path / 'detrex.pth')
     theirs = copy.deepcopy(model)

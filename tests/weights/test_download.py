@@ -14,14 +14,13 @@ from safetensors.torch import save
 from focalnet_mm.weights import download as downloads
 from focalnet_mm.weights import local_file, read_checkpoint
 from focalnet_mm.weights.download import download, parse_hub_name
-from tests.server import serve
 
 TENSORS = {'a': torch.arange(5000.)}
 CONTENT = save(TENSORS)
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
+def server(tmp_path, monkeypatch, serve):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
     monkeypatch.setattr(downloads, 'STALL_SECONDS', 0.3)
     with serve() as served:
@@ -213,7 +212,7 @@ class TestHub:
     """``huggingface_hub`` reads HF_ENDPOINT when it is imported, so each runs in a process of its own."""
 
     @pytest.fixture
-    def hub(self, tmp_path):
+    def hub(self, tmp_path, serve):
         with serve() as served:
             served.headers['X-Repo-Commit'] = 'c' * 40
             yield served

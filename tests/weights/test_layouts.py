@@ -1,75 +1,21 @@
 """Names of other worlds: with the same random weights, their models compute what ours do, and the way back is exact."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 from safetensors.torch import save_file
 from torch import nn
 
 from focalnet_mm import ARCHS, FocalNet
 from focalnet_mm.weights import convert, detect_layout, load_into
-from tests.timm_weights import timm_features
-
-TIMM = {
-    'tiny-srf': 'focalnet_tiny_srf', 'tiny-lrf': 'focalnet_tiny_lrf', 'small-srf': 'focalnet_small_srf',
-    'small-lrf': 'focalnet_small_lrf', 'base-srf': 'focalnet_base_srf', 'base-lrf': 'focalnet_base_lrf',
-    'large-fl3': 'focalnet_large_fl3', 'large-fl4': 'focalnet_large_fl4', 'xlarge-fl3': 'focalnet_xlarge_fl3',
-    'xlarge-fl4': 'focalnet_xlarge_fl4', 'huge-fl3': 'focalnet_huge_fl3', 'huge-fl4': 'focalnet_huge_fl4'}
-CONFIGS = Path(__file__).parents[1] / 'configs'
+from tests.helpers.classifiers import TIMM_NAMES
 
 
-def classifier(arch, classes=5):
-    """An official classifier, narrow, with random tensors everywhere."""
-    torch.manual_seed(0)
-    last = len(ARCHS[arch]['depths']) - 1
-    net = FocalNet(arch, embed_dims=8, out_indices=(last,))
-    state = {name.replace(f'norm{last}.', 'norm.') if name.startswith(f'norm{last}.') else name: torch.randn(p.shape)
-             for name, p in net.state_dict().items()}
-    channels = net.out_channels[0]
-    state.update({'head.weight': torch.randn(classes, channels), 'head.bias': torch.randn(classes)})
-    return net, state
-
-
-def transformers_classifier(arch, classes=5):
-    from transformers import FocalNetConfig, FocalNetForImageClassification
-    settings = ARCHS[arch]
-    scaled_up = settings.get('post_norm', False)
-    return FocalNetForImageClassification(FocalNetConfig(
-        embed_dim=8, depths=list(settings['depths']), focal_levels=[settings['focal_levels']] * 4,
-        focal_windows=[settings['focal_windows']] * 4, use_conv_embed=scaled_up, use_layerscale=scaled_up,
-        use_post_layernorm=scaled_up, normalize_modulator=settings.get('normalize_modulator', False),
-        use_post_layernorm_in_modulation=settings.get('post_norm_in_modulation', False),
-        patch_size=4, num_labels=classes)).eval()
-
-
-def timm_model(arch):
-    """timm's model with 8 channels."""
-    from timm.models.focalnet import _create_focalnet
-    settings = ARCHS[arch]
-    scaled_up = settings.get('post_norm', False)
-    return _create_focalnet(TIMM[arch], pretrained=False, embed_dim=8, depths=settings['depths'], num_classes=5,
-                            focal_levels=[settings['focal_levels']] * 4, focal_windows=[settings['focal_windows']] * 4,
-                            use_overlap_down=scaled_up, use_post_norm=scaled_up,
-                            use_post_norm_in_modulation=settings.get('post_norm_in_modulation', False),
-                            layerscale_value=1e-4 if scaled_up else None).eval()
-
-
-def logits(net, state, x):
-    """What the official classifier computes, from our backbone."""
-    last = max(net.out_indices)
-    net.load_state_dict({name.replace('norm.', f'norm{last}.') if name.startswith('norm.') else name: tensor
-                         for name, tensor in state.items() if not name.startswith('head.')})
-    pooled = net.eval()(x)[0].mean((2, 3))
-    return nn.functional.linear(pooled, state['head.weight'], state['head.bias'])
-
-
-@pytest.mark.parametrize('arch', TIMM)
+@pytest.mark.parametrize('arch', TIMM_NAMES)
 @pytest.mark.parametrize('layout', ['timm', 'transformers'])
-def test_ours_go_out(layout, arch):
+def test_ours_go_out(layout, arch, classifier, logits, same, timm_model, transformers_classifier):
     net, state = classifier(arch)
     assert detect_layout(state) == 'official'
     if layout == 'timm':
@@ -96,9 +42,10 @@ def test_ours_go_out(layout, arch):
     torch.testing.assert_close(ours, reference, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize('arch', TIMM)
+@pytest.mark.parametrize('arch', TIMM_NAMES)
 @pytest.mark.parametrize('layout', ['timm', 'transformers'])
-def test_theirs_come_in(tmp_path, layout, arch):
+def test_theirs_come_in(tmp_path, layout, arch, mmpretrain_classifier, timm_features, timm_model,
+                        transformers_classifier):
     """Their file in mmpretrain's classifier and in a backbone: logits and features of all stages."""
     theirs = timm_model(arch) if layout == 'timm' else transformers_classifier(arch)
     torch.manual_seed(0)
@@ -137,24 +84,8 @@ def outputs(theirs, x):
                     for i, feature in enumerate(features)]
 
 
-def mmpretrain_classifier(arch, classes=5, **settings):
-    from mmpretrain.registry import MODELS
-    from mmpretrain.utils import register_all_modules
-    register_all_modules()
-    cfg = Config.fromfile(CONFIGS / 'mmpretrain' / 'focalnet_t_in1k.py').model
-    last = len(ARCHS[arch]['depths']) - 1
-    cfg.backbone.update(arch=arch, out_indices=(last,), **settings)
-    cfg.head.update(num_classes=classes, in_channels=settings['embed_dims'] << last)
-    return MODELS.build(cfg).eval()
-
-
-def same(found, expected):
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
-
-
-@pytest.mark.parametrize('arch', [*TIMM, 'base-iso', 'tiny-deep'])
-def test_classifier_of_mmpretrain(arch):
+@pytest.mark.parametrize('arch', [*TIMM_NAMES, 'base-iso', 'tiny-deep'])
+def test_classifier_of_mmpretrain(arch, classifier, mmpretrain_classifier, same):
     """Every tensor of a classifier has its place there, and the way back is exact."""
     _, state = classifier(arch)
     converted = convert(state, 'mm')
@@ -166,7 +97,7 @@ def test_classifier_of_mmpretrain(arch):
 
 @pytest.mark.parametrize('prefix', ['module.', 'model.', 'visual.', 'module.backbone.', 'backbone.0.', 'a.b.'])
 @pytest.mark.parametrize('layout', ['official', 'timm', 'transformers'])
-def test_prefixes(tmp_path, layout, prefix):
+def test_prefixes(tmp_path, layout, prefix, classifier, same):
     net, state = classifier('tiny-srf')
     inside = convert(state, layout, arch='tiny-srf')
     wrapped = {f'{prefix}{name}': tensor for name, tensor in inside.items()}
@@ -180,7 +111,7 @@ def test_prefixes(tmp_path, layout, prefix):
     same(convert(wrapped, 'official'), state)
 
 
-def test_averaged_weights(tmp_path):
+def test_averaged_weights(tmp_path, classifier):
     net, state = classifier('tiny-srf')
     averaged = {name: tensor + 1 for name, tensor in state.items()}
     stem = 'patch_embed.proj.weight'
@@ -198,7 +129,7 @@ def test_averaged_weights(tmp_path):
     assert torch.equal(net.state_dict()[stem], averaged[stem])
 
 
-def test_detector_goes_out():
+def test_detector_goes_out(same, timm_model):
     """Its backbone does, with the norm behind the last stage; the rest is named, and refused unless left out."""
     net = FocalNet('tiny-srf', embed_dims=8)
     detector = {**{f'backbone.{name}': tensor for name, tensor in net.state_dict().items()},
@@ -220,7 +151,7 @@ def test_detector_goes_out():
 
 
 @pytest.mark.parametrize('layout', ['timm', 'transformers'])
-def test_pretrained(tmp_path, layout):
+def test_pretrained(tmp_path, layout, classifier):
     """Their files load into a backbone as they are."""
     _, state = classifier('huge-fl4')
     torch.save(convert(state, layout, arch='huge-fl4'), tmp_path / 'x.pth')
@@ -236,7 +167,7 @@ def test_pretrained(tmp_path, layout):
     assert all(re.search(r'focal_layers\.\d\.0\.weight$', name) for name in report.fitted)
 
 
-def test_transformers_base_model():
+def test_transformers_base_model(classifier):
     _, state = classifier('tiny-srf')
     bare = {name.removeprefix('focalnet.'): tensor for name, tensor in convert(state, 'transformers').items()
             if name.startswith('focalnet.')}
@@ -244,7 +175,7 @@ def test_transformers_base_model():
     assert convert(bare, 'official').keys() == {name for name in state if not name.startswith('head.')}
 
 
-def test_refused():
+def test_refused(classifier):
     _, state = classifier('tiny-srf')
     with pytest.raises(ValueError, match=r"^Unknown layout 'keras': choose from official, timm, transformers, mm, det"):
         convert(state, 'keras')

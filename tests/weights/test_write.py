@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,20 +12,19 @@ from safetensors.torch import load_file
 
 from focalnet_mm import FocalNet
 from focalnet_mm.weights import convert, convert_file, detect_layout, publish, read_checkpoint, read_model
-from tests.test_layouts import TIMM, classifier, logits, same
-
-ROOT = Path(__file__).parents[1]
+from tests.helpers.classifiers import TIMM_NAMES
+from tests.helpers.tools import ROOT
 
 
 @pytest.fixture
-def official(tmp_path):
+def official(tmp_path, classifier):
     """A narrow T-SRF classifier, its tensors and its file."""
     net, state = classifier('tiny-srf')
     torch.save({'model': state}, tmp_path / 'official.pth')
     return net, state, tmp_path / 'official.pth'
 
 
-def run(*arguments):
+def run_python(*arguments):
     return subprocess.run([sys.executable, '-W', 'ignore', *map(str, arguments)], cwd=ROOT, text=True,
                           capture_output=True, check=False, timeout=300)
 
@@ -46,10 +44,10 @@ def opened(report):
 
 # timm has no normalised modulator and no patches of 16 pixels.
 @pytest.mark.parametrize(('to', 'arch'), [
-    *(('timm', arch) for arch in (*TIMM, 'tiny-deep') if arch != 'large-fl4'),
-    *(('transformers', arch) for arch in (*TIMM, 'tiny-deep', 'base-iso')),
+    *(('timm', arch) for arch in (*TIMM_NAMES, 'tiny-deep') if arch != 'large-fl4'),
+    *(('transformers', arch) for arch in (*TIMM_NAMES, 'tiny-deep', 'base-iso')),
 ])
-def test_opens_elsewhere(tmp_path, to, arch):
+def test_opens_elsewhere(tmp_path, to, arch, classifier, logits, same):
     """The printed line opens what was written, strictly, and computes what ours does."""
     net, state = classifier(arch)
     # Random tensors of unit variance overflow float32 in 24 blocks.
@@ -169,25 +167,25 @@ class TestDestination:
 
 class TestCommands:
 
-    def test_convert(self, official, tmp_path):
+    def test_convert(self, official, tmp_path, same):
         _, state, source = official
-        done = run('tools/convert_checkpoint.py', source, tmp_path / 'y.safetensors', '--to', 'timm', '--arch',
+        done = run_python('tools/convert_checkpoint.py', source, tmp_path / 'y.safetensors', '--to', 'timm', '--arch',
                    'tiny-srf')
         assert done.returncode == 0, done.stderr
         assert f'read     {source}: layout official, {len(state)} tensors, variant tiny-srf' in done.stdout
         assert 'read back and equal' in done.stdout
         same(convert(load_file(tmp_path / 'y.safetensors'), 'official'), state)
 
-        done = run('tools/convert_checkpoint.py', source, tmp_path / 'y.safetensors', '--to', 'timm')
+        done = run_python('tools/convert_checkpoint.py', source, tmp_path / 'y.safetensors', '--to', 'timm')
         assert done.returncode == 1
         assert done.stderr.strip() == (f'convert_checkpoint.py: {tmp_path}/y.safetensors is there already: give '
                                        'another name, or replace it with --force.')
-        done = run('tools/convert_checkpoint.py', source, tmp_path / 'z.safetensors', '--to', 'timm')
+        done = run_python('tools/convert_checkpoint.py', source, tmp_path / 'z.safetensors', '--to', 'timm')
         assert done.stderr.strip() == (
             f'convert_checkpoint.py: The checkpoint {source}: These tensors are of no published variant, so that '
             'nothing tells whether their norms come before or after: give arch.')
 
-    def test_publish(self, tmp_path):
+    def test_publish(self, tmp_path, same):
         import numpy as np
         history = HistoryBuffer()
         history.update(0.5)
@@ -199,7 +197,7 @@ class TestCommands:
                       dataset_meta=dict(classes=('circle', 'star'), palette=np.zeros((2, 3), np.int64)))),
                    tmp_path / 'epoch_12.pth')
         for ending in ('safetensors', 'pth'):
-            done = run('tools/publish_model.py', tmp_path / 'epoch_12.pth', tmp_path / f'y.{ending}')
+            done = run_python('tools/publish_model.py', tmp_path / 'epoch_12.pth', tmp_path / f'y.{ending}')
             assert done.returncode == 0, done.stderr
             path = next(tmp_path.glob(f'y-*.{ending}'))
             assert re.fullmatch(rf'y-[0-9a-f]{{8}}\.{ending}', path.name)
@@ -209,7 +207,7 @@ class TestCommands:
             same(found['state_dict'], state)
             assert found['meta'] == dict(epoch=12, iter=300, cfg='model = 1', dataset_meta=dict(
                 classes=['circle', 'star'], palette=[[0, 0, 0], [0, 0, 0]]))
-            done = run('tools/publish_model.py', tmp_path / 'epoch_12.pth', tmp_path / f'y.{ending}')
+            done = run_python('tools/publish_model.py', tmp_path / 'epoch_12.pth', tmp_path / f'y.{ending}')
             if ending == 'safetensors':
                 # The same weights give the same file.
                 assert 'is there already' in done.stderr

@@ -1,7 +1,8 @@
-"""The model zoo's tools; tests/test_configs.py has the sizes."""
+"""The model zoo's commands; tests/configs has the sizes."""
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,15 +10,16 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from focalnet_mm import zoo
 from focalnet_mm.weights import convert
-from tests.conftest import ROOT
-from tests.test_tools import tool
+from focalnet_mm.zoo.rows import Size, read_collections, read_zoo, select_rows
+from focalnet_mm.zoo.sizes import model_size
+from focalnet_mm.zoo.tables import tables, write_between_markers, write_tables
+from tests.helpers.tools import ROOT
 
 
 def test_index_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'model-index.yml does not exist: give the folder that holds'):
-        zoo.read_zoo(tmp_path)
+        read_zoo(tmp_path)
 
 
 def test_measured_by_hand(tmp_path):
@@ -32,7 +34,7 @@ model = dict(
     neck=dict(type='GlobalAveragePooling'),
     head=dict(type='LinearClsHead', num_classes=10, in_channels=8))
 ''')
-    size = zoo.measure(tmp_path / 'config.py', (16, 16))
+    size = model_size(tmp_path / 'config.py', (16, 16))
     positions = (16 // 4) ** 2
     stem, norms = 8 * 3 * 16 + 8, 4 * 16
     f, h, proj, kernel = 8 * 18 + 18, 8 * 8 + 8, 8 * 8 + 8, 8 * 9
@@ -46,25 +48,37 @@ class TestWriteBetweenMarkers:
     def test_writes_what_changed(self, tmp_path):
         file = tmp_path / 'x.md'
         file.write_text('before\n<!-- t -->\nold\n<!-- /t -->\nafter\n')
-        assert zoo.write_between_markers(file, 't', 'new\n')
+        assert write_between_markers(file, 't', 'new\n')
         assert file.read_text() == 'before\n<!-- t -->\nnew\n<!-- /t -->\nafter\n'
-        assert not zoo.write_between_markers(file, 't', 'new\n')
+        assert not write_between_markers(file, 't', 'new\n')
 
     def test_no_markers(self, tmp_path):
         (tmp_path / 'x.md').write_text('nothing\n')
         with pytest.raises(ValueError, match=r'x\.md lacks the lines <!-- t --> and <!-- /t -->: put them'):
-            zoo.write_between_markers(tmp_path / 'x.md', 't', 'new\n')
+            write_between_markers(tmp_path / 'x.md', 't', 'new\n')
 
 
 class TestModelZoo:
 
-    def test_some_models(self):
+    def test_some_models(self, tool):
+        """What the command measures stands in its metafile, and so in the tables made of it."""
         out = tool('model_zoo.py', 'focalnet_t_*iso*', 'maskrcnn_focalnet_t_1x')
-        assert '| 5.88 | 5.9 (-0.3%) | 1.1 | 1.1 (+0.8%) | 74.1 |' in out
-        assert re.search(r'maskrcnn_focalnet_t_1x.py\) \(1\) \| 49.43 \| 48.8 \(\+1.3%\) \| 270.7 \| 268 \(\+1.0%\)',
-                         out)
+        rows = select_rows(read_zoo(ROOT), ['focalnet_t_*iso*', 'maskrcnn_focalnet_t_1x'])
+        assert len(rows) == 2
+        assert out.rstrip() == tables(rows).rstrip()
 
-    def test_unknown_model(self):
+    def test_generated_files_are_up_to_date(self, tmp_path):
+        rows = read_zoo(ROOT)
+        for name in ('README.md', 'docs/zoo.md', *(collection.page for collection in read_collections(ROOT)),
+                     'model-index.yml', *(f'configs/{library}/metafile.yml' for library in
+                                          ('mmdet', 'mmseg', 'mmpretrain'))):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text((ROOT / name).read_text())
+        assert not write_tables(rows, tmp_path), 'run focalnet-mm zoo sizes --write'
+        # And it would notice.
+        assert len(write_tables([replace(row, size=Size(1, 1)) for row in rows], tmp_path)) == 12
+
+    def test_unknown_model(self, tool):
         assert 'model_zoo.py: no model is named nonsense; there are maskrcnn_focalnet' in tool(
             'model_zoo.py', 'nonsense', expect=1)
 
@@ -101,7 +115,7 @@ class TestEvaluateZoo:
         else:
             save_file(convert(state, layout), folder / f'{self.NAME}.safetensors')
 
-    def test_rows(self, imagenet, tmp_path):
+    def test_rows(self, imagenet, tmp_path, tool):
         folder, out = tmp_path / 'checkpoints', tmp_path / 'out'
         self.checkpoint(folder, 'transformers')
         torch.save(dict(state_dict={}), folder / 'focalnet_s_iso_in1k.pth')
@@ -111,13 +125,18 @@ class TestEvaluateZoo:
         printed = tool('evaluate_zoo.py', *arguments)
         table = (out / 'table.md').read_text()
         assert table in printed
-        assert f'| {self.NAME} | Top 1 Accuracy | 33.3 | 74.1 | -40.8 |' in table
+        published = {row.name: row.results['ImageNet-1k']['Top 1 Accuracy'] for row in read_zoo(ROOT)
+                     if 'ImageNet-1k' in row.results}
+        accuracy = 100 / 3
+        difference = accuracy - published[self.NAME]
+        assert (f'| {self.NAME} | Top 1 Accuracy | {accuracy:.1f} | {published[self.NAME]:.1f} | {difference:+.1f} |'
+                in table)
         assert re.search(
-            r'\| focalnet_s_iso_in1k \| Top 1 Accuracy \| failed: test.py: .* \(see \S+test.txt\) \| 80.9 \|', table)
+            r'\| focalnet_s_iso_in1k \| Top 1 Accuracy \| failed: focalnet-mm test: .* \(see \S+test.txt\)',
+            table)
         assert ('| focalnet_b_iso_in1k | Top 1 Accuracy | no checkpoint: train one with tools/train.py '
-                'configs/mmpretrain/focalnet_b_iso_in1k.py | 82.4 | |') in table
-        assert ('no checkpoint: download https://github.com/microsoft/FocalNet/releases/download/v1.0.0/'
-                'focalnet_tiny_srf.pth | 82.1 | |') in table
+                f'configs/mmpretrain/focalnet_b_iso_in1k.py | {published["focalnet_b_iso_in1k"]:.1f} | |') in table
+        assert 'releases/download/v1.0.0/focalnet_tiny_srf.pth | ' in table
 
         # Finished rows are not run again: their logs stay as they are.
         runs = sorted(out.glob(f'{self.NAME}/*/*.json'))
@@ -127,7 +146,7 @@ class TestEvaluateZoo:
         assert json.loads((out / 'results.json').read_text()) == results
         assert (out / 'table.md').read_text() == table
 
-    def test_a_changed_checkpoint_is_run_again(self, imagenet, tmp_path):
+    def test_a_changed_checkpoint_is_run_again(self, imagenet, tmp_path, tool):
         folder, out = tmp_path / 'checkpoints', tmp_path / 'out'
         self.checkpoint(folder)
         arguments = [folder, '--imagenet', imagenet, '--out', out, '--names', self.NAME]
@@ -143,7 +162,7 @@ class TestEvaluateZoo:
         (['.'], 'give at least one of --coco, --ade and --imagenet: there is nothing to evaluate on'),
         (['.', '--ade', 'nowhere'], '--ade nowhere is no folder'),
         (['.', '--coco', '.', '--names', 'x'], 'no model with published results is named x.')])
-    def test_bad_arguments(self, arguments, message, tmp_path):
+    def test_bad_arguments(self, arguments, message, tmp_path, tool):
         out = tool('evaluate_zoo.py', *arguments, '--out', tmp_path, expect=1)
         assert message in out
         assert 'Traceback' not in out

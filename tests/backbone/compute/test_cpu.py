@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from focalnet_mm import FocalModulation, FocalNet
-from focalnet_mm.focalnet import Block
-from focalnet_mm.ops import choose
-from focalnet_mm.ops.channels_last import _block, _block_backward
+from focalnet_mm.backbone.block import Block
+from focalnet_mm.backbone.compute import choose
+from focalnet_mm.backbone.compute.cpu.block import _block, _block_backward
 
 SHALLOW = dict(embed_dims=8, depths=(1, 1, 2, 1))
 SETTINGS = {
@@ -137,7 +137,7 @@ def operator_arguments(block, x):
     """What the block hands to its operator."""
     given = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('focalnet_mm.ops.channels_last._block', lambda *args: given.append(args) or [args[0]])
+        patch.setattr('focalnet_mm.backbone.compute.cpu.block._block', lambda *args: given.append(args) or [args[0]])
         block(x, 'channels_last')
     return given[0]
 
@@ -147,7 +147,7 @@ class TestOperator:
     @pytest.mark.parametrize('levels', range(5))
     @pytest.mark.parametrize('normalize', [False, True])
     @pytest.mark.parametrize('kind', ['pre-norm', 'post-norm', 'norms inside'])
-    def test_gradients(self, levels, normalize, kind):
+    def test_gradients(self, levels, normalize, kind, run):
         block = small_block(levels, normalize, kind)
         names = [name for name, _ in block.named_parameters()]
 
@@ -191,7 +191,7 @@ class TestOperator:
     @pytest.mark.parametrize('drop_path_rate', [0.0, 0.6])
     def test_pieces(self, monkeypatch, name, drop_path_rate):
         """Maps that are cut into many pieces, the last one smaller, with some branches of some samples dropped."""
-        monkeypatch.setattr('focalnet_mm.ops.channels_last._PIECE_BYTES', 1 << 12)
+        monkeypatch.setattr('focalnet_mm.backbone.compute.cpu.pointwise._PIECE_BYTES', 1 << 12)
         reference, fused = pair(name, drop_path_rate=drop_path_rate)
         x = random(3, 3, 77, 61)
         grads = []

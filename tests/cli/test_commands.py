@@ -1,0 +1,136 @@
+"""The command line itself: what there is, what it says of itself, and that tools/ is the same."""
+
+import argparse
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+import focalnet_mm
+from focalnet_mm import cli
+from focalnet_mm.zoo.rows import read_zoo
+from tests.helpers.tools import ROOT
+
+# What is typed after focalnet-mm → its module.
+COMMANDS = {words: module for word, found in cli.COMMANDS.items() for words, module in (
+    {word: found} if isinstance(found, str) else {f'{word} {sub}': name for sub, name in found.items()}).items()}
+SCRIPTS = sorted(path.name for path in (ROOT / 'tools').glob('*.py'))
+
+
+def printed(capsys, *words, status=0):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(words))
+    assert ended.value.code == status
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+def test_the_script_is_installed():
+    script = Path(sys.executable).with_name('focalnet-mm')
+    for command in ([script], [sys.executable, '-m', 'focalnet_mm']):
+        done = subprocess.run([*command, '--version'], text=True, capture_output=True, check=True)
+        assert done.stdout == f'focalnet-mm {focalnet_mm.__version__}\n'
+
+
+def test_help_lists_every_command(capsys):
+    text = re.sub(r'\s+', ' ', printed(capsys, '--help'))
+    for word in cli.COMMANDS:
+        assert re.search(rf' {word} [A-Z]', text), word
+    assert text == re.sub(r'\s+', ' ', printed(capsys))
+    text = re.sub(r'\s+', ' ', printed(capsys, 'zoo', '--help'))
+    assert all(re.search(rf' {word} [A-Z]', text) for word in cli.COMMANDS['zoo'])
+
+
+def test_unknown_command(capsys):
+    assert "invalid choice: 'trian' (choose from" in printed(capsys, 'trian', status=2)
+    assert "invalid choice: 'nothing'" in printed(capsys, 'zoo', 'nothing', status=2)
+
+
+@pytest.mark.parametrize('words', COMMANDS)
+def test_help_is_complete(words, capsys):
+    """It says what the command does and what each of its arguments means."""
+    command = importlib.import_module(f'focalnet_mm.cli.{COMMANDS[words]}')
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    text = printed(capsys, *words.split(), '--help')
+    assert text.startswith(f'usage: focalnet-mm {words} ')
+    assert command.__doc__.strip() in text
+    for action in parser._actions:
+        assert action.help, action.dest
+        if action.help != argparse.SUPPRESS:
+            assert (action.option_strings or [action.metavar or action.dest])[0] in text
+        # A default that matters is said.
+        if action.help != argparse.SUPPRESS and isinstance(action.default, (int, float)) and not isinstance(
+                action.default, bool):
+            assert '(default: ' in action.help or 'in seconds' in action.help, action.dest
+
+
+@pytest.mark.parametrize('words', COMMANDS)
+def test_wrong_arguments_end_in_usage(words, capsys):
+    text = printed(capsys, *words.split(), '--no-such-flag', status=2)
+    assert f'focalnet-mm {words}: error: ' in text
+    assert 'Traceback' not in text
+
+
+def test_every_tool_is_a_command():
+    modules = set(COMMANDS.values())
+    called = {name: re.search(r"run\('(\w+)'\)", (ROOT / 'tools' / name).read_text())[1] for name in SCRIPTS}
+    assert set(called.values()) == modules - {'config'}
+
+
+def test_output_that_nobody_reads():
+    """As `focalnet-mm config | head -1` does it."""
+    done = subprocess.run(['bash', '-c', f'{sys.executable} -W ignore -m focalnet_mm config | head -1'], text=True,
+                          capture_output=True, check=True)
+    assert 'Traceback' not in done.stderr
+    assert 'BrokenPipe' not in done.stderr
+
+
+class TestConfig:
+
+    def test_lists_all(self, capsys):
+        cli.main(['config'])
+        text = capsys.readouterr().out
+        for row in read_zoo(ROOT):
+            line = next(line for line in text.splitlines() if line.split()[:1] == [row.name])
+            for result in row.results.values():
+                assert all(f'{metric} {value:.1f}' in line for metric, value in result.items())
+
+    @pytest.mark.parametrize('path', sorted((ROOT / 'configs').glob('*/*.py')), ids=lambda path: path.stem)
+    def test_what_is_written_is_the_same_config(self, path, tmp_path, capsys):
+        """For every shipped config: read from its new place it says what the shipped one says, without the checkout."""
+        cli.main(['config', path.stem, '--out', str(tmp_path / 'mine')])
+        assert f'Train it: focalnet-mm train {tmp_path}/mine/{path.name}' in capsys.readouterr().out
+        found, shipped = Config.fromfile(tmp_path / 'mine' / path.name), Config.fromfile(path)
+        assert found.to_dict() == shipped.to_dict()
+        for file in (tmp_path / 'mine').rglob('*.py'):
+            assert str(ROOT) not in file.read_text()
+            assert '../' not in file.read_text()
+
+    def test_nothing_is_overwritten(self, tmp_path, capsys):
+        (tmp_path / '_base_').mkdir()
+        (tmp_path / '_base_' / 'schedule_1x.py').write_text('mine = 1\n')
+        text = printed(capsys, 'config', 'maskrcnn_focalnet_b_1x', '--out', str(tmp_path),
+                       status=f'focalnet-mm config: {tmp_path}/_base_/schedule_1x.py is there already: name another '
+                              'folder with --out, or add --force.')
+        assert not text
+        assert [path.name for path in tmp_path.rglob('*.py')] == ['schedule_1x.py']
+        cli.main(['config', 'maskrcnn_focalnet_b_1x', '--out', str(tmp_path), '--force'])
+        assert 'mine' not in (tmp_path / '_base_' / 'schedule_1x.py').read_text()
+
+    def test_name_alone_says_where_it_is(self, capsys):
+        cli.main(['config', 'maskrcnn_focalnet_b_1x'])
+        *_, row, path = capsys.readouterr().out.splitlines()
+        assert 'maskrcnn_focalnet_b_1x' in row
+        assert Path(path).samefile(ROOT / 'configs/mmdet/maskrcnn_focalnet_b_1x.py')
+
+    def test_unknown_name(self, capsys):
+        with pytest.raises(SystemExit, match=r'No shipped config is named maskrcnn_focalnet_b_2x: did you mean '
+                           r'maskrcnn_focalnet_b_[13]x'):
+            cli.main(['config', 'maskrcnn_focalnet_b_2x'])
+        with pytest.raises(SystemExit, match='is named nothing; `focalnet-mm config` lists them'):
+            cli.main(['config', 'nothing'])

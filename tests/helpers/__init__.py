@@ -1,0 +1,1 @@
+"""What tests share; the conftest.py files make fixtures of it."""
