@@ -15,6 +15,17 @@ SAMPLES = Path(os.environ.get('FOCALNET_SAMPLES', tools.ROOT.parent / 'shared' /
 torch.set_num_threads(1)
 
 
+# What a test that asks for a fixture is marked with; a process that imports torch takes seconds.
+MARKS = dict(page_of='browser', tool='slow', run='slow', trained='train')
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for name in set(MARKS).intersection(item.fixturenames):
+            item.add_marker(MARKS[name])
+
+
 @pytest.fixture(scope='session')
 def coco_samples():
     folder = SAMPLES / 'coco'

@@ -13,6 +13,8 @@ import pytest
 from focalnet_mm.zoo.rows import read_zoo
 from tests.helpers.tools import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def built(tmp_path_factory):
@@ -25,18 +27,22 @@ def built(tmp_path_factory):
 
 
 def files_of_the_repo(folder, *endings):
-    return {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob('*') if path.suffix in endings}
+    return {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob('*')
+            if path.suffix in endings or path.name in endings}
 
 
 def test_wheel_carries_what_mim_looks_for(built):
     with zipfile.ZipFile(built[1]) as wheel:
         names = set(wheel.namelist())
-        metadata = wheel.read(next(name for name in names if name.endswith('METADATA'))).decode()
-    expected = (files_of_the_repo('configs', '.py', '.yml') | files_of_the_repo('tools', '.py', '.sh', '.ipynb')
+        metadata, scripts = (wheel.read(next(name for name in names if name.endswith(end))).decode()
+                             for end in ('METADATA', 'entry_points.txt'))
+    expected = (files_of_the_repo('configs', '.py', '.yml', '.md') | files_of_the_repo('tools', '.py', '.sh', '.ipynb')
                 | {'model-index.yml'})
     assert {f'focalnet_mm/.mim/{name}' for name in expected} == {name for name in names if '/.mim/' in name}
-    package = {str(path.relative_to(ROOT)) for path in (ROOT / 'focalnet_mm').glob('[!.]*/*.py')}
-    assert package | {f'focalnet_mm/{path.name}' for path in (ROOT / 'focalnet_mm').glob('*.py')} <= names
+    package = {name for name in files_of_the_repo('focalnet_mm', '.py', '.html', 'py.typed') if '/.mim/' not in name}
+    assert 'focalnet_mm/backbone/compute/cpu/block.py' in package
+    assert package <= names
+    assert 'focalnet-mm = focalnet_mm.cli:main' in scripts
     # A fork of an OpenMMLab library provides the same modules under another distribution's name.
     assert not any(name in line for line in metadata.splitlines() if line.startswith('Requires-Dist')
                    and 'extra ==' not in line for name in ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain'))
@@ -45,8 +51,11 @@ def test_wheel_carries_what_mim_looks_for(built):
 def test_sdist_is_whole(built):
     with tarfile.open(built[0]) as sdist:
         names = {name.split('/', 1)[1] for name in sdist.getnames() if '/' in name}
-    assert {'LICENSE', 'README.md', 'CITATION.cff', 'model-index.yml', 'Makefile', 'requirements/runtime.txt'} <= names
-    assert files_of_the_repo('configs', '.py', '.yml') | files_of_the_repo('tools', '.py', '.sh', '.ipynb') <= names
+    assert {'LICENSE', 'README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CITATION.cff', 'model-index.yml',
+            'mkdocs.yml', 'Makefile', 'requirements/runtime.txt'} <= names
+    for folder, endings in dict(configs=('.py', '.yml', '.md'), tools=('.py', '.sh', '.ipynb'), tests=('.py',),
+                                docs=('.md', '.jpg', '.js', '.css', '.py')).items():
+        assert files_of_the_repo(folder, *endings) <= names, folder
 
 
 @pytest.fixture(scope='module')

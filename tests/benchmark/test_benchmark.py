@@ -5,6 +5,8 @@ import json
 import cv2
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PEER = '''
 import torch
 

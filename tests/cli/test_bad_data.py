@@ -7,6 +7,8 @@ import pytest
 
 from tests.helpers.tools import SHAPES, SMALL
 
+pytestmark = pytest.mark.train
+
 
 class TestBadData:
 

@@ -100,6 +100,7 @@ class TestConfig:
             for result in row.results.values():
                 assert all(f'{metric} {value:.1f}' in line for metric, value in result.items())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize('path', sorted((ROOT / 'configs').glob('*/*.py')), ids=lambda path: path.stem)
     def test_what_is_written_is_the_same_config(self, path, tmp_path, capsys):
         """For every shipped config: read from its new place it says what the shipped one says, without the checkout."""

@@ -5,9 +5,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.helpers.tools import ROOT, SHAPES, SMALL
+
+pytestmark = pytest.mark.train
 
 
 class TestOthersTools:

@@ -13,6 +13,8 @@ import torch
 
 from tests.helpers.tools import ROOT, SHAPES, SMALL
 
+pytestmark = pytest.mark.train
+
 
 class TestTrainAndTest:
 

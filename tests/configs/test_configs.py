@@ -54,6 +54,7 @@ def test_parses_and_says_where_its_data_comes_from(path):
     assert cfg.model.backbone.type == 'FocalNet'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ROWS)
 def test_size(name):
     """Parameters within 1% and FLOPs within 5% of the published ones, and just those that the metafile says."""
@@ -80,6 +81,7 @@ def test_panoptic_model_has_the_known_size():
     assert ROWS['mask2former_focalnet_l_100e_panoptic'].size.parameters / 1e6 == pytest.approx(226.1, abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=str)
 def test_step_and_prediction(path, batch, build, thin_config):
     cfg = thin_config(path)
@@ -331,6 +333,7 @@ def test_schedules_differ_in_nothing_else():
         assert short == long
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', [path for path in CONFIGS if 'shapes' in path.name], ids=str)
 def test_shapes_configs_are_their_methods(path, build, thin_config):
     """Of the built-in data set's classes, and thinner, but the same model and optimizer."""

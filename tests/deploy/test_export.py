@@ -16,6 +16,8 @@ from focalnet_mm.deploy.export import export_model, exportable
 from focalnet_mm.run.build import load_model
 from tests.helpers.tools import ROOT
 
+pytestmark = pytest.mark.slow
+
 # The stem's padding takes the place of what is missing: below a stride, of that size, one more, odd, and larger.
 UNSEEN = (1, 33, 47), (3, 64, 64), (1, 97, 250)
 

@@ -1,6 +1,7 @@
 """tools/explain.py, and its page in a real browser."""
 
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -133,7 +134,7 @@ def test_missing_maps_are_reported(gallery, tmp_path, page_of):
     (['{here}/test_gallery.py', '--out', '{tmp}/new'], 'none of the inputs could be read'),
 ])
 def test_bad_arguments(arguments, message, tmp_path, tool):
-    arguments = [part.format(tmp=tmp_path, here=ROOT / 'tests') for part in arguments]
+    arguments = [part.format(tmp=tmp_path, here=Path(__file__).parent) for part in arguments]
     out = tool('explain.py', CONFIG, *arguments, '--cfg-options', *OPTIONS, expect=1)
     assert message in out
     assert 'Traceback' not in out

@@ -18,6 +18,7 @@ visualizer = dict(vis_backends=[dict(type='TensorboardVisBackend'), dict(type='L
 """
 
 
+@pytest.mark.train
 def test_pictures_arrive(tmp_path, tool):
     write_dataset(tmp_path / 'shapes', train=8, val=4, size=96)
     (tmp_path / 'config.py').write_text(CONFIG.format(base=ROOT / SHAPES))

@@ -18,6 +18,8 @@ from focalnet_mm.run.evaluation import add_tta
 from focalnet_mm.zoo.rows import read_zoo
 from tests.helpers.tools import ROOT
 
+pytestmark = pytest.mark.slow
+
 ROWS = read_zoo(ROOT)
 DETECTORS = [row.config for row in ROWS if 'mmdet' in row.config]
 SEGMENTERS = [row.config for row in ROWS if 'mmseg' in row.config]

@@ -10,6 +10,8 @@ from mmengine.runner import load_checkpoint
 from focalnet_mm.weights import convert, detect_layout, load_into
 from tests.helpers.tools import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def model():

@@ -58,6 +58,7 @@ class TestWriteBetweenMarkers:
             write_between_markers(tmp_path / 'x.md', 't', 'new\n')
 
 
+@pytest.mark.slow
 class TestModelZoo:
 
     def test_some_models(self, tool):
@@ -65,7 +66,8 @@ class TestModelZoo:
         out = tool('model_zoo.py', 'focalnet_t_*iso*', 'maskrcnn_focalnet_t_1x')
         rows = select_rows(read_zoo(ROOT), ['focalnet_t_*iso*', 'maskrcnn_focalnet_t_1x'])
         assert len(rows) == 2
-        assert out.rstrip() == tables(rows).rstrip()
+        assert tables(rows) in out
+        assert out.count('| `') == 2
 
     def test_generated_files_are_up_to_date(self, tmp_path):
         rows = read_zoo(ROOT)
@@ -96,6 +98,7 @@ def imagenet(tmp_path):
     return tmp_path / 'imagenet'
 
 
+@pytest.mark.slow
 class TestEvaluateZoo:
     NAME = 'focalnet_t_iso_in1k'
 
