@@ -147,7 +147,7 @@ class TestOperator:
     @pytest.mark.parametrize('levels', range(5))
     @pytest.mark.parametrize('normalize', [False, True])
     @pytest.mark.parametrize('kind', ['pre-norm', 'post-norm', 'norms inside'])
-    def test_gradients(self, levels, normalize, kind, run):
+    def test_gradients(self, levels, normalize, kind):
         block = small_block(levels, normalize, kind)
         names = [name for name, _ in block.named_parameters()]
 
