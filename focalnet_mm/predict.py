@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from mmengine.config import Config
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from .data.pictures import Input, read_image, read_video
@@ -231,7 +232,7 @@ def predict_inputs(predictor: Predictor, inputs: Sequence[Input], out: Path, sco
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task('', total=len(inputs))
         for item in inputs:
-            progress.update(task, description=item.name)
+            progress.update(task, description=escape(item.name))
             try:
                 found = read_video(item.path) if item.is_video else read_image(item.path)
             except (ValueError, OSError) as error:

@@ -46,6 +46,9 @@ def odd_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('in') / 'meine Fotos – été'
     (folder / 'below').mkdir(parents=True)
     cv2.imwrite(str(folder / 'plain.jpg'), photo())
+    # What a progress bar could take for markup.
+    (folder / 'a[').mkdir()
+    cv2.imwrite(str(folder / 'a[' / 'b].png'), photo())
     (folder / 'text.jpg').write_text('no picture')
     (folder / 'empty.png').write_bytes(b'')
     (folder / 'notes.txt').write_text('no picture')
@@ -64,16 +67,17 @@ def test_odd_folder(odd_folder, weights, tmp_path, predict):
     assert 'left out, since their endings are of no picture or video: 1 (notes.txt)' in out
     assert re.search(r'predict.py: \S.*/text.jpg \(10 bytes\) is damaged or no image that OpenCV can read', out)
     assert re.search(r'/empty.png \(0 bytes\) is damaged', out)
-    assert out.endswith('predict.py: 2 of 9 inputs could not be read, see above.\n')
+    assert out.endswith('predict.py: 2 of 10 inputs could not be read, see above.\n')
     assert 'Traceback' not in out
     found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
     sizes = {image['file_name'].rsplit('/', 1)[1]: (image['height'], image['width']) for image in found['images']}
     assert sizes == {'cmyk.JPG': (60, 90), 'moving.gif': (60, 90), 'clear.png': (60, 90), 'deep.png': (60, 90),
-                     'grey.png': (60, 90), 'one pixel.png': (1, 1), 'plain.jpg': (60, 90)}
+                     'grey.png': (60, 90), 'one pixel.png': (1, 1), 'plain.jpg': (60, 90), 'b].png': (60, 90)}
     pictures = {str(path.relative_to(tmp_path / 'out' / 'pictures')): cv2.imread(str(path)).shape[:2]
                 for path in (tmp_path / 'out' / 'pictures').rglob('*') if path.is_file()}
     assert {name: size for name, size in pictures.items() if name != 'one pixel.png'} == dict.fromkeys(
-        ('below/cmyk.JPG', 'below/moving.gif.png', 'clear.png', 'deep.png', 'grey.png', 'plain.jpg'), (60, 90))
+        ('a[/b].png', 'below/cmyk.JPG', 'below/moving.gif.png', 'clear.png', 'deep.png', 'grey.png', 'plain.jpg'),
+        (60, 90))
     assert 'one pixel.png' in pictures
     assert [category['name'] for category in found['categories']] == ['one', 'two', 'three', 'four', 'five']
     assert {entry['image_id'] for entry in found['annotations']} <= {image['id'] for image in found['images']}

@@ -11,19 +11,20 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from .compute import BlockTensors, compute_block
-from .modulation import FocalModulation, LayerNorm2d, Pointwise
+from .modulation import FocalModulation
+from .recording import Recording, is_as_built
 
 __all__ = ['MLP', 'Block', 'PatchEmbed', 'Stage']
 
 
 class MLP(nn.Module):
-    """Two pointwise layers with a GELU between them, (N, C, H, W) → (N, C, H, W)."""
+    """Two linear layers with a GELU between them, (…, C) → (…, C)."""
 
     def __init__(self, embed_dims: int, hidden_dims: int, drop_rate: float = 0.0) -> None:
         super().__init__()
-        self.fc1 = Pointwise(embed_dims, hidden_dims)
+        self.fc1 = nn.Linear(embed_dims, hidden_dims)
         self.act = nn.GELU()
-        self.fc2 = Pointwise(hidden_dims, embed_dims)
+        self.fc2 = nn.Linear(hidden_dims, embed_dims)
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -33,7 +34,7 @@ class MLP(nn.Module):
 class PatchEmbed(nn.Module):
     """Strided convolution and normalisation: the stem, and the downsampling that ends a stage.
 
-    (N, C_in, H, W) → (N, C_out, ⌈H/stride⌉, ⌈W/stride⌉): the input is padded with zeros at the right and at the
+    (N, C_in, H, W) → (N, ⌈H/stride⌉, ⌈W/stride⌉, C_out): the input is padded with zeros at the right and at the
     bottom up to a multiple of the stride.
     """
 
@@ -42,27 +43,27 @@ class PatchEmbed(nn.Module):
         super().__init__()
         self.stride = stride
         self.proj = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding)
-        self.norm = LayerNorm2d(out_channels) if norm else nn.Identity()
+        self.norm = nn.LayerNorm(out_channels) if norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         bottom, right = -x.shape[2] % self.stride, -x.shape[3] % self.stride
         # A trace or export that left the padding out could not be run at another size later.
         if torch.jit.is_tracing() or torch.compiler.is_exporting() or bottom or right:
             x = F.pad(x, (0, right, 0, bottom))
-        return self.norm(self.proj(x))
+        return self.norm(self.proj(x).permute(0, 2, 3, 1))
 
 
 class Block(nn.Module):
-    """Focal modulation and MLP, each in a residual branch."""
+    """Focal modulation and MLP, each in a residual branch, over maps (N, H, W, C)."""
 
     def __init__(self, embed_dims: int, modulation: FocalModulation, mlp_ratio: float, drop_rate: float,
                  drop_path_rate: float, post_norm: bool, layer_scale_init_value: float) -> None:
         super().__init__()
         self.post_norm = post_norm
         self.layer_scale_init_value = layer_scale_init_value
-        self.norm1 = LayerNorm2d(embed_dims)
+        self.norm1 = nn.LayerNorm(embed_dims)
         self.modulation = modulation
-        self.norm2 = LayerNorm2d(embed_dims)
+        self.norm2 = nn.LayerNorm(embed_dims)
         self.mlp = MLP(embed_dims, int(embed_dims * mlp_ratio), drop_rate)
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
         self.gamma_1: nn.Parameter | None = None
@@ -70,19 +71,37 @@ class Block(nn.Module):
         if layer_scale_init_value:
             self.gamma_1 = nn.Parameter(torch.full((embed_dims,), float(layer_scale_init_value)))
             self.gamma_2 = nn.Parameter(torch.full((embed_dims,), float(layer_scale_init_value)))
+        self._built = Recording(self, '_built')
 
     def forward(self, x: Tensor, implementation: str = 'reference') -> Tensor:
-        """(N, C, H, W) → (N, C, H, W)."""
-        if implementation == 'channels_last' and x.numel() and self._is_plain():
-            return self._compute(x.contiguous(memory_format=torch.channels_last))
+        """(N, H, W, C) → (N, H, W, C).
+
+        Args:
+            x: The map.
+            implementation: What :func:`~focalnet_mm.backbone.compute.choose` returned. Where anything of the block is
+                not as it was built, the reference computes it: the modules, as they stand.
+        """
+        if implementation != 'reference' and is_as_built(self._built) and self._can_be_computed(x):
+            return self._compute(x)
         x = x + self._branch(x, self.norm1, self.modulation, self.gamma_1)
         return x + self._branch(x, self.norm2, self.mlp, self.gamma_2)
 
     def _branch(self, x: Tensor, norm: nn.Module, layer: nn.Module, gamma: Tensor | None) -> Tensor:
         x = norm(layer(x)) if self.post_norm else layer(norm(x))
         if gamma is not None:
-            x = gamma[:, None, None] * x
+            x = gamma * x
         return self.drop_path(x)
+
+    def _can_be_computed(self, x: Tensor) -> bool:
+        """Whether another implementation takes this input: a plain tensor that fits the parameters, without dropout."""
+        if not torch.compiler.is_compiling() and type(x) not in (Tensor, nn.Parameter):
+            return False
+        weight = self.norm1.weight
+        dtype = torch.float32 if torch.is_autocast_enabled(x.device.type) else x.dtype
+        return (x.dim() == 4 and x.numel() > 0 and weight.dtype is dtype and weight.device == x.device
+                and x.shape[3] == weight.shape[0]
+                and not (self.mlp.drop.training and self.mlp.drop.p)
+                and not (self.modulation.proj_drop.training and self.modulation.proj_drop.p))
 
     def _compute(self, x: Tensor) -> Tensor:
         """The block by another implementation, without dropout."""
@@ -91,9 +110,9 @@ class Block(nn.Module):
         norms = [norm for norm in (self.norm1, self.norm2, self.modulation.ln) if isinstance(norm, nn.LayerNorm)]
         with torch.autocast(x.device.type, enabled=False):
             drops = []
-            if self.training and not isinstance(self.drop_path, nn.Identity):
+            if self.drop_path.training and not isinstance(self.drop_path, nn.Identity):
                 drops = [self.drop_path(x.new_ones(len(x), 1, 1, 1, dtype=dtype)) for _ in range(2)]
-            return compute_block(x, self._tensors(), drops, [norm.eps for norm in norms], self.post_norm,
+            return compute_block(x.contiguous(), self._tensors(), drops, [norm.eps for norm in norms], self.post_norm,
                                  self.modulation.normalize_modulator, dtype)
 
     def _tensors(self) -> BlockTensors:
@@ -107,23 +126,6 @@ class Block(nn.Module):
             inner_norm=(inner_norm.weight, inner_norm.bias) if isinstance(inner_norm, nn.LayerNorm) else None,
             kernels=modulation.kernels(),
             scales=[] if self.gamma_1 is None or self.gamma_2 is None else [self.gamma_1, self.gamma_2])
-
-    def _is_plain(self) -> bool:
-        """Whether all parts are what the fused implementations take them for: none exchanged, hooked or dropping."""
-        for module in self.modules():
-            if module is self:
-                continue
-            if type(module) not in _PLAIN or any((
-                    module._forward_hooks, module._forward_pre_hooks, module._backward_hooks,
-                    module._backward_pre_hooks)):
-                return False
-            if isinstance(module, nn.Dropout) and module.p and module.training:
-                return False
-        return True
-
-
-_PLAIN = (FocalModulation, MLP, Pointwise, LayerNorm2d, DropPath, nn.Conv2d, nn.Dropout, nn.GELU, nn.Identity,
-          nn.ModuleList, nn.Sequential)
 
 
 class Stage(nn.Module):

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from . import compute
 from .archs import resolve_arch
 from .block import Block, PatchEmbed, Stage
-from .modulation import FocalModulation, LayerNorm2d
+from .modulation import FocalModulation
 
 __all__ = ['FocalNet', 'find_backbone']
 
@@ -142,7 +142,7 @@ class FocalNet(BaseModule):
             _build_stage(settings, i, channels[i], channels[i + 1] if i < built - 1 else None, drop_path_rates)
             for i in range(built))
         for i in self.out_indices:
-            self.add_module(f'norm{i}', LayerNorm2d(channels[i]))
+            self.add_module(f'norm{i}', nn.LayerNorm(channels[i]))
         for module in self._frozen_modules():
             module.requires_grad_(False)
 
@@ -166,9 +166,10 @@ class FocalNet(BaseModule):
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
         implementation = compute.choose(self.implementation, x)
-        if implementation == 'channels_last':
+        if implementation != 'reference':
             x = x.contiguous(memory_format=torch.channels_last)
 
+        # Inside, maps are (N, H, W, C).
         x = self.pos_drop(self.patch_embed(x))
         features = {}
         for i, stage in enumerate(self._stages()):
@@ -177,9 +178,10 @@ class FocalNet(BaseModule):
                 x = checkpoint(block, x, implementation, use_reentrant=False) if recompute else block(
                     x, implementation)
             if i in self.out_indices:
-                features[i] = getattr(self, f'norm{i}')(x).contiguous(memory_format=memory_format)
+                feature = getattr(self, f'norm{i}')(x).permute(0, 3, 1, 2)
+                features[i] = feature.contiguous(memory_format=memory_format)
             if stage.downsample is not None:
-                x = stage.downsample(x)
+                x = stage.downsample(x.permute(0, 3, 1, 2))
         return tuple(features[i] for i in self.out_indices)
 
     def block(self, stage: int, block: int) -> Block:
@@ -234,13 +236,14 @@ class FocalNet(BaseModule):
         initialize(self, [cfg for cfg in self._init_cfgs() if cfg not in self.pretrained])
         for cfg in self.pretrained:
             # It fits kernels and levels, which mmengine's own does not.
-            initialize(self, dict(type='FocalNetPretrained', checkpoint=cfg['checkpoint'], prefix=cfg.get('prefix')))
+            initialize(self, {**cfg, 'type': 'FocalNetPretrained'})
         self.is_init = True
 
     @property
     def pretrained(self) -> list[dict[str, Any]]:
         """What of ``init_cfg`` loads a checkpoint."""
-        return [cfg for cfg in self._init_cfgs() if cfg['type'] in ('Pretrained', PretrainedInit)]
+        return [cfg for cfg in self._init_cfgs() if cfg['type'] is PretrainedInit
+                or (isinstance(cfg['type'], str) and cfg['type'].rpartition('.')[2] == 'Pretrained')]
 
     def _init_cfgs(self) -> list[dict[str, Any]]:
         return [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []
@@ -303,7 +306,7 @@ def find_backbone(model: nn.Module) -> FocalNet:
 def _resolve_settings(arch: str | Mapping[str, Any], **overrides: Any) -> dict[str, Any]:
     """All settings of a network, checked, those of the stages with one value a stage; ``None`` leaves the variant's."""
     settings = resolve_arch(arch)
-    settings.update({key: value for key, value in overrides.items() if value is not None})
+    settings.update({name: value for name, value in overrides.items() if value is not None or name not in settings})
     settings['depths'] = _integers('depths', settings['depths'], minimum=1)
     for name, minimum in (('focal_levels', 0), ('focal_windows', 1), ('focal_factor', 0)):
         settings[name] = _per_stage(name, settings[name], len(settings['depths']), minimum)

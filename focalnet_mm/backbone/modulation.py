@@ -8,26 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ['FocalModulation', 'LayerNorm2d', 'Pointwise']
-
-
-class Pointwise(nn.Linear):
-    """A linear layer over the channels of a feature map.
-
-    Holds the parameters of :class:`torch.nn.Linear`, as the official checkpoints do, and computes with them as a
-    1×1 convolution, which needs no permutation and is more than twice as fast on a CPU.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_features, H, W) → (N, out_features, H, W)."""
-        return F.conv2d(x, self.weight[:, :, None, None], self.bias)
-
-
-class LayerNorm2d(nn.LayerNorm):
-    """Layer normalisation over the channels of a feature map, (N, C, H, W) → (N, C, H, W)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+__all__ = ['FocalModulation']
 
 
 class FocalModulation(nn.Module):
@@ -44,6 +25,8 @@ class FocalModulation(nn.Module):
 
     ``f`` holds ``f_q``, ``f_z`` and ``f_g`` in one layer. With no levels at all only the gated global context is
     left, which resembles squeeze-and-excitation (section 3.4).
+
+    Maps are (N, H, W, C), as linear layers and norms take them; only the convolutions see them as (N, C, H, W).
 
     Args:
         embed_dims: Channels C.
@@ -75,7 +58,7 @@ class FocalModulation(nn.Module):
         self.focal_level = focal_level
         self.normalize_modulator = normalize_modulator
 
-        self.f = Pointwise(embed_dims, 2 * embed_dims + focal_level + 1)
+        self.f = nn.Linear(embed_dims, 2 * embed_dims + focal_level + 1)
         self.h = nn.Conv2d(embed_dims, embed_dims, kernel_size=1)
         self.focal_layers = nn.ModuleList()
         for level in range(focal_level):
@@ -88,8 +71,8 @@ class FocalModulation(nn.Module):
                 nn.Conv2d(embed_dims, embed_dims, kernel, padding=kernel // 2, groups=embed_dims, bias=False),
                 nn.GELU(),
             ))
-        self.ln = LayerNorm2d(embed_dims) if post_norm else nn.Identity()
-        self.proj = Pointwise(embed_dims, embed_dims)
+        self.ln = nn.LayerNorm(embed_dims) if post_norm else nn.Identity()
+        self.proj = nn.Linear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(drop_rate)
 
     def kernels(self) -> list[Tensor]:
@@ -99,9 +82,10 @@ class FocalModulation(nn.Module):
         return [level[0].weight for level in levels]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C, H, W)."""
-        query, context, gates = self.f(x).split((self.embed_dims, self.embed_dims, self.focal_level + 1), dim=1)
-        gates = gates.unsqueeze(2).unbind(1)
+        """(N, H, W, C) → (N, H, W, C)."""
+        query, context, gates = self.f(x).split((self.embed_dims, self.embed_dims, self.focal_level + 1), dim=-1)
+        context = context.permute(0, 3, 1, 2)
+        gates = gates.permute(0, 3, 1, 2).unsqueeze(2).unbind(1)
 
         aggregated = 0
         for focal_layer, gate in zip(self.focal_layers, gates):
@@ -111,4 +95,5 @@ class FocalModulation(nn.Module):
         if self.normalize_modulator:
             aggregated = aggregated / (self.focal_level + 1)
 
-        return self.proj_drop(self.proj(self.ln(query * self.h(aggregated))))
+        modulator = self.h(aggregated).permute(0, 2, 3, 1)
+        return self.proj_drop(self.proj(self.ln(query * modulator)))

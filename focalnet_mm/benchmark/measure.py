@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..backbone.block import Block
+from ..run.shipped import shipped
 from .models import BUILDERS, build
 
 __all__ = ['DTYPES', 'floor', 'in_new_process', 'time_step']
@@ -139,7 +140,9 @@ def in_new_process(job: dict[str, Any]) -> dict[str, float]:
     Raises:
         RuntimeError: The process failed; says with which message.
     """
-    command = [sys.executable, '-W', 'ignore', '-m', 'focalnet_mm', 'benchmark', '--worker', json.dumps(job)]
+    # Unlike `python -m`, a file does not put the folder one stands in before all packages.
+    tool = shipped() / 'tools' / 'benchmark.py'
+    command = [sys.executable, '-W', 'ignore', str(tool), '--worker', json.dumps(job)]
     done = subprocess.run(command, text=True, capture_output=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ['no message'])[-1]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .. import __version__
+from .options import finish, nobody_reads
 
 __all__ = ['COMMANDS', 'main', 'run']
 
@@ -63,11 +63,12 @@ def run(module: str, argv: Sequence[str] | None = None, prog: str | None = None)
     args = parser.parse_args(argv)
     try:
         command.main(args, parser)
-        sys.stdout.flush()
     except BrokenPipeError:
-        # What reads our output has enough, as `head` has; Python would complain once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # One of a logger's connection or a worker's pipe is a failure like any other.
+        if not nobody_reads():
+            raise
         raise SystemExit(1) from None
+    finish(parser)
 
 
 def _top_parser(prog: str, commands: Mapping[str, str | dict[str, str]]) -> argparse.ArgumentParser:

@@ -53,6 +53,8 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     peers = dict(peer.split('=', 1) for peer in args.peer)
     sizes = [tuple(map(int, size.replace('x', ':').split(':'))) for size in args.sizes]
     jobs = jobs_of(args.models, peers, sizes, args.steps, args.dtypes, args.modes, args.arch, args.device, args.config)
+    if not jobs:
+        parser.error('there is nothing to measure: with_cp is a mode of training steps of ours')
     with in_one_sentence(parser, (RuntimeError,)):
         rows = run_jobs(jobs, args.repeats)
     out = Path(args.out)
@@ -66,6 +68,8 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 
 def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    if args.repeats < 1:
+        parser.error(f'--repeats must be 1 or more, got {args.repeats}')
     for size in args.sizes:
         parts = size.replace('x', ':').split(':')
         if len(parts) != 4 or not all(part.isdigit() and int(part) for part in parts):

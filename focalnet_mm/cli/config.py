@@ -7,8 +7,8 @@ the files of this package that it inherits, to be changed and trained there.
 import argparse
 from pathlib import Path
 
-from ..run.shipped import copy_config, find_config
-from ..zoo.rows import read_zoo, shipped
+from ..run.shipped import copy_config, find_config, shipped
+from ..zoo.rows import read_zoo
 from ..zoo.tables import listing
 from .options import add_force, in_one_sentence
 
@@ -26,6 +26,12 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     rows = read_zoo(root)
     if args.name is None:
         print(listing(rows))
+        known = {row.name for row in rows}
+        print('For the built-in data set (focalnet-mm shapes data/shapes); all but the first Mask R-CNN start from the '
+              'backbone\nthat training it leaves in work_dirs/demo:')
+        for path in sorted((root / 'configs').glob('*/*.py')):
+            if path.stem not in known:
+                print(f'  {path.stem}')
         return
     with in_one_sentence(parser):
         config = find_config(root, args.name)

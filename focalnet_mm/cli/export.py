@@ -6,7 +6,7 @@ from pathlib import Path
 from ..deploy import FORMATS, PARTS, export_model
 from ..run.build import load_model
 from ..run.config import load_config
-from .options import add_cfg_options, add_checkpoint, add_config, add_force, in_one_sentence
+from .options import add_cfg_options, add_checkpoint, add_config, add_force, in_one_sentence, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,4 +26,4 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     with in_one_sentence(parser):
         cfg = load_config(args.config, args.cfg_options)
         out = args.out or Path(cfg.work_dir) / f'{Path(args.config).stem}-{args.part}{FORMATS[args.to]}'
-        export_model(load_model(cfg, args.checkpoint), out, args.to, args.part, args.force)
+        export_model(load_model(cfg, args.checkpoint), out, args.to, args.part, args.force, tell=say)

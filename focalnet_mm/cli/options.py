@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import select
+import sys
 from collections.abc import Iterator
 
 from mmengine.config import DictAction
 
-__all__ = ['add_cfg_options', 'add_checkpoint', 'add_config', 'add_force', 'add_launcher', 'in_one_sentence',
-           'settle_rank']
+__all__ = ['add_cfg_options', 'add_checkpoint', 'add_config', 'add_force', 'add_launcher', 'finish',
+           'in_one_sentence', 'nobody_reads', 'say', 'settle_rank']
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -58,5 +60,43 @@ def in_one_sentence(parser: argparse.ArgumentParser,
     """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except errors as error:
         raise SystemExit(f'{parser.prog}: {error}') from None
+
+
+def nobody_reads() -> bool:
+    """Whether what read our output has closed it, as ``head`` does when it has enough."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (AttributeError, OSError, ValueError):
+        return sys.stdout is None
+
+
+def say(text: str) -> None:
+    """Print a line about the progress of work that goes on whether somebody reads it or not."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _write_nowhere()
+
+
+def finish(parser: argparse.ArgumentParser) -> None:
+    """Write out what was printed, and say where that fails; Python would print a traceback at its end."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _write_nowhere()
+        raise SystemExit(1) from None
+    except OSError as error:
+        _write_nowhere()
+        raise SystemExit(f'{parser.prog}: what was printed could not be written: {error}') from None
+
+
+def _write_nowhere() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,8 +7,9 @@ NAME), or under the name of its public file. Finished rows are kept in results.j
 import argparse
 from pathlib import Path
 
+from ..run.shipped import shipped
 from ..zoo.evaluation import DATA, evaluate_rows
-from ..zoo.rows import read_zoo, select_rows, shipped
+from ..zoo.rows import read_zoo, select_rows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from rich.progress import Progress
 
-from ..zoo.rows import read_zoo, select_rows, shipped
+from ..run.shipped import shipped
+from ..zoo.rows import read_zoo, select_rows
 from ..zoo.sizes import model_size
 from ..zoo.tables import tables, write_tables
 from .options import in_one_sentence

@@ -145,9 +145,14 @@ def join_pictures(named: Sequence[str | Path], out: str | Path, columns: int = 2
         most: How many pictures at the most.
 
     Raises:
-        ValueError: There is no picture.
+        ValueError: There is no picture, a number is not positive, or the file has another ending.
         OSError: A picture is missing or is none, or the grid could not be written.
     """
+    for name, value in (('columns', columns), ('most', most)):
+        if value < 1:
+            raise ValueError(f'{name} must be 1 or more, got {value}.')
+    if Path(out).suffix.lower() not in ('.png', '.jpg', '.jpeg'):
+        raise ValueError(f'{out} must end in .png or .jpg.')
     paths = []
     for path in map(Path, named):
         paths += sorted(p for p in path.iterdir() if p.suffix in ('.png', '.jpg')) if path.is_dir() else [path]

@@ -65,7 +65,7 @@ def receptive_fields(model: nn.Module, images: Tensor | Mapping[str, Any] | None
         context = None
         if projected:
             channels = modulation.embed_dims
-            context = projected[stage, block][0][:, channels:2 * channels].requires_grad_()
+            context = projected[stage, block][0][..., channels:2 * channels].permute(0, 3, 1, 2).requires_grad_()
         with torch.enable_grad():
             current = context
             for i, (layer, kernel) in enumerate(zip(modulation.focal_layers, modulation.kernels())):

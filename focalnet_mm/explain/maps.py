@@ -72,7 +72,7 @@ def focal_maps(model: nn.Module, images: Tensor | Mapping[str, Any], stages: Seq
     chosen = choose_blocks(backbone, stages, blocks)
     found = {}
     for key, (projected, modulator) in outputs_of(backbone, images, chosen, 'f', 'h').items():
-        gates = projected[:, 2 * modulator.shape[1]:]
+        gates = projected.permute(0, 3, 1, 2)[:, 2 * modulator.shape[1]:]
         gates, modulator = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (gates, modulator))
         found[key] = FocalMaps(gates, modulator, modulator.norm(dim=1), stride_of(backbone, key[0]))
         if upsample:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from torch import nn
 
@@ -55,7 +56,7 @@ def explain_inputs(model: nn.Module, prepare: Callable[[np.ndarray, str], dict[s
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task('', total=len(inputs))
         for item in inputs:
-            progress.update(task, description=item.name)
+            progress.update(task, description=escape(item.name))
             try:
                 batch = prepare(read_image(item.path), str(item.path))
             except (ValueError, OSError) as error:

@@ -8,7 +8,23 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ['copy_config', 'find_config']
+__all__ = ['copy_config', 'find_config', 'shipped']
+
+
+def shipped() -> Path:
+    """The folder that holds ``configs``, ``tools`` and ``model-index.yml``: within the installed package, or the
+    checkout around it.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    package = Path(__file__).parents[1]
+    for folder in (package / '.mim', package.parent):
+        index = folder / 'model-index.yml'
+        if index.is_file():
+            # An editable install only links to the checkout.
+            return index.resolve().parent
+    raise FileNotFoundError(f'{package} lies beside no configs: install focalnet-mm again.')
 
 
 def find_config(root: Path, name: str) -> Path:
@@ -16,7 +32,7 @@ def find_config(root: Path, name: str) -> Path:
 
     Args:
         root: The folder that holds ``configs``.
-        name: Such as ``maskrcnn_focalnet_b_1x``, with or without ``.py``.
+        name: Such as ``maskrcnn_focalnet_b_1x``; folder and ending don't matter.
 
     Returns:
         Its path.
@@ -24,7 +40,7 @@ def find_config(root: Path, name: str) -> Path:
     Raises:
         ValueError: There is none of this name; says which are close.
     """
-    name = name.removesuffix('.py')
+    name = Path(name).name.removesuffix('.py')
     found = {path.stem: path for path in sorted((root / 'configs').glob('*/*.py'))}
     if name not in found:
         close = difflib.get_close_matches(name, found, n=3, cutoff=0.5)
@@ -41,13 +57,13 @@ def copy_config(config: Path, out: Path, force: bool = False) -> list[Path]:
     Args:
         config: A shipped config.
         out: The folder to write to; the config lies in it under its own name.
-        force: Whether files that are there may be replaced.
+        force: Whether files that are there with another content may be replaced.
 
     Returns:
         The files, the config first.
 
     Raises:
-        FileExistsError: One of the files is there, and ``force`` is not set; none is written then.
+        FileExistsError: One of the files is there with another content, and ``force`` is not set; none is written then.
     """
     config = config.resolve()
     targets = {source: out / (source.name if source == config else Path('_base_') / source.name)
@@ -59,13 +75,18 @@ def copy_config(config: Path, out: Path, force: bool = False) -> list[Path]:
             inherited = targets[(source.parent / base).resolve()]
             text = text.replace(repr(base), repr(f'./{os.path.relpath(inherited, target.parent)}'))
         texts[target] = text
-    for target in texts:
-        if target.exists() and not force:
+    for target, text in texts.items():
+        if target.exists() and not force and not _holds(target, text):
             raise FileExistsError(f'{target} is there already: name another folder with --out, or add --force.')
     for target, text in texts.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding='utf-8')
     return list(texts)
+
+
+def _holds(path: Path, text: str) -> bool:
+    """Whether a file with this very text is there, such as one that another config brought along."""
+    return path.is_file() and path.read_bytes() == text.encode()
 
 
 def _with_bases(config: Path) -> Iterator[Path]:

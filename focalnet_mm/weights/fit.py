@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -150,9 +151,10 @@ class PretrainedFocalNet:
     Args:
         checkpoint (str): As :func:`load_into` takes it.
         prefix (str, optional): The same.
+        map_location (optional): As mmengine's own takes it; not used, since tensors are read on the CPU.
     """
 
-    def __init__(self, checkpoint: str, prefix: str | None = None) -> None:
+    def __init__(self, checkpoint: str, prefix: str | None = None, map_location: Any = None) -> None:
         self.checkpoint = checkpoint
         self.prefix = prefix
 

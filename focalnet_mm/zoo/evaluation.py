@@ -12,7 +12,8 @@ from typing import Any
 
 from rich.progress import Progress
 
-from .rows import Row, shipped, write_json
+from ..run.shipped import shipped
+from .rows import Row, write_json
 
 __all__ = ['DATA', 'ToolError', 'evaluate', 'evaluate_rows', 'run_command']
 
@@ -35,7 +36,7 @@ class ToolError(RuntimeError):
 
 
 def run_command(name: str, *arguments: str | Path, log: str | Path) -> None:
-    """Run ``focalnet-mm NAME`` in a process of its own.
+    """Run ``tools/NAME.py`` in a process of its own.
 
     Args:
         name: ``train`` or ``test``.
@@ -47,8 +48,10 @@ def run_command(name: str, *arguments: str | Path, log: str | Path) -> None:
     """
     log = Path(log)
     log.parent.mkdir(parents=True, exist_ok=True)
+    # Unlike `python -m`, a file does not put the folder one stands in before all packages.
+    tool = shipped() / 'tools' / f'{name}.py'
     with log.open('w') as stream:
-        code = subprocess.run([sys.executable, '-m', 'focalnet_mm', name, *map(str, arguments)], stdout=stream,
+        code = subprocess.run([sys.executable, str(tool), *map(str, arguments)], stdout=stream,
                               stderr=subprocess.STDOUT, check=False).returncode
     if code:
         lines = [line for line in log.read_text().splitlines() if line.strip()]
@@ -57,7 +60,7 @@ def run_command(name: str, *arguments: str | Path, log: str | Path) -> None:
 
 def evaluate(config: str | Path, checkpoint: str | Path, work_dir: str | Path, options: Iterable[str] = (),
              tta: bool = False, show_dir: str | Path | None = None) -> dict[str, Any]:
-    """Evaluate a checkpoint by ``focalnet-mm test``.
+    """Evaluate a checkpoint by ``tools/test.py``.
 
     Args:
         config: Path of the config.
@@ -82,7 +85,7 @@ def evaluate(config: str | Path, checkpoint: str | Path, work_dir: str | Path, o
              log=log)
     written = set(work_dir.glob('*/*.json')) - before
     if not written:
-        raise ToolError(f'focalnet-mm test logged no metrics (see {log})')
+        raise ToolError(f'test.py logged no metrics (see {log})')
     return json.loads(max(written).read_text())
 
 
@@ -153,7 +156,7 @@ def _outcome(row: Row, metric: str, checkpoint: Path | None, data: str, data_roo
     """The value of a metric in percent, evaluated unless it is among the results, or why there is none."""
     if checkpoint is None:
         return 'no checkpoint: ' + (f'download {row.weights}' if row.weights
-                                    else f'train one with tools/train.py {row.config}')
+                                    else f'train one, see focalnet-mm config {row.name}')
     if data_root is None:
         return f'no data: give --{data}'
     tta = ['--tta'] if metric == 'mIoU multi-scale' else []

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ['Collection', 'Row', 'Size', 'read_collections', 'read_zoo', 'select_rows', 'shipped', 'write_json']
+__all__ = ['Collection', 'Row', 'Size', 'read_collections', 'read_zoo', 'select_rows', 'write_json']
 
 
 @dataclass(frozen=True)
@@ -74,22 +74,6 @@ class Size:
 
     parameters: int
     flops: int
-
-
-def shipped() -> Path:
-    """The folder that holds ``configs``, ``tools`` and ``model-index.yml``: within the installed package, or the
-    checkout around it.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
-    package = Path(__file__).parents[1]
-    for folder in (package / '.mim', package.parent):
-        index = folder / 'model-index.yml'
-        if index.is_file():
-            # An editable install only links to the checkout.
-            return index.resolve().parent
-    raise FileNotFoundError(f'{package} lies beside no configs: install focalnet-mm again.')
 
 
 def read_zoo(root: str | Path) -> list[Row]:

@@ -14,8 +14,9 @@ from mmengine.logging import MMLogger
 from rich.progress import Progress
 
 from ..run.build import build_model
+from ..run.shipped import shipped
 from .evaluation import evaluate, run_command
-from .rows import shipped, write_json
+from .rows import write_json
 
 __all__ = ['CONFIGS', 'train_zoo', 'weak_models', 'zoo_table']
 

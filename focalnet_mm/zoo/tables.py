@@ -37,6 +37,7 @@ def best_rows(rows: Iterable[Row], collections: Iterable[Collection]) -> str:
         The table, ending in a newline.
     """
     rows = list(rows)
+    notes: dict[str, int] = {}
     lines = [_line(['method', 'data', 'config', 'params (M)', 'published']), _line(['---'] * 5)]
     for collection in collections:
         members = [row for row in rows if row.collection == collection.name and row.results]
@@ -44,8 +45,9 @@ def best_rows(rows: Iterable[Row], collections: Iterable[Collection]) -> str:
             best = max(members, key=lambda row: next(iter(_values(row).values())))
             results = ', '.join(f'{metric} {value:.1f}' for metric, value in _values(best).items())
             lines.append(_line([f'[{collection.name}]({collection.page})', collection.data,
-                                f'[`{best.name}`]({best.config})', f'{best.size.parameters / 1e6:.1f}', results]))
-    return '\n'.join(lines) + '\n'
+                                f'[`{best.name}`]({best.config}){_mark(best, notes)}',
+                                f'{best.size.parameters / 1e6:.1f}', results]))
+    return '\n'.join(['\n'.join(lines) + '\n', *_footnotes(notes)])
 
 
 def page(collection: Collection, rows: Iterable[Row]) -> str:
@@ -158,16 +160,20 @@ def _table(rows: Sequence[Row], notes: dict[str, int], link: Callable[[Row], str
               'weights']
     lines = [_line(header), _line(['---'] * len(header))]
     for row in rows:
-        mark = f' ({notes.setdefault(row.note, len(notes) + 1)})' if row.note else ''
         name = f'[`{row.name}`]({link(row)})' if link else f'`{row.name}`'
         values = _values(row)
         lines.append(_line([
-            name + mark,
+            name + _mark(row, notes),
             *_beside(row.size.parameters / 1e6, row.published_parameters, 2),
             *_beside(row.size.flops / 1e9, row.published_flops, 1),
             *(f'{values[metric]:.1f}' if metric in values else '' for metric in metrics),
             f'[{row.weights_kind}]({row.weights})' if row.weights else '']))
     return '\n'.join(lines) + '\n'
+
+
+def _mark(row: Row, notes: dict[str, int]) -> str:
+    """The number of a row's note behind its name; a new note gets the next one."""
+    return f' ({notes.setdefault(row.note, len(notes) + 1)})' if row.note else ''
 
 
 def _footnotes(notes: dict[str, int]) -> list[str]:

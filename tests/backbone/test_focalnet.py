@@ -65,6 +65,11 @@ class TestShapes:
 
 class TestSettings:
 
+    @pytest.mark.parametrize('name', ['in_channels', 'focal_factor', 'mlp_ratio', 'drop_rate', 'drop_path_rate'])
+    def test_none_where_no_variant_has_a_value(self, name):
+        with pytest.raises((ValueError, TypeError)):
+            FocalNet('tiny-lrf', **{name: None})
+
     def test_every_preset_can_be_overridden(self):
         net = FocalNet('large-fl4', embed_dims=16, depths=(1, 2), focal_levels=(1, 2), focal_windows=(5, 7),
                        focal_factor=(2, 4), patch_size=8, conv_stem=False, layer_scale_init_value=0, post_norm=False,
@@ -95,7 +100,7 @@ class TestSettings:
 
     def test_stochastic_depth_drops_whole_branches(self):
         net = thin(drop_path_rate=0.9).train()
-        block, x = net.layers[3].blocks[0], torch.rand(64, 64, 2, 2)
+        block, x = net.layers[3].blocks[0], torch.rand(64, 2, 2, 64)
         unchanged = (block(x) == x).flatten(1).all(1)
         # Both branches are dropped with probability 0.9², 52 of 64 on average.
         assert 35 < unchanged.sum() < 64

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -82,12 +83,46 @@ def test_every_tool_is_a_command():
     assert set(called.values()) == modules - {'config'}
 
 
-def test_output_that_nobody_reads():
-    """As `focalnet-mm config | head -1` does it."""
-    done = subprocess.run(['bash', '-c', f'{sys.executable} -W ignore -m focalnet_mm config | head -1'], text=True,
-                          capture_output=True, check=True)
-    assert 'Traceback' not in done.stderr
-    assert 'BrokenPipe' not in done.stderr
+def bash(line, folder, **environment):
+    """Run a line of bash in which $F is the command; returns the status, and what came on both streams."""
+    done = subprocess.run(['bash', '-o', 'pipefail', '-c', line], cwd=folder, text=True, capture_output=True,
+                          timeout=300, check=False,
+                          env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', **environment,
+                               'F': f'{sys.executable} -W ignore -m focalnet_mm'})
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.slow
+class TestOutput:
+
+    @pytest.mark.parametrize('unbuffered', ['', '1'])
+    def test_that_nobody_reads_to_its_end(self, unbuffered, tmp_path):
+        _, out, err = bash('$F config | head -1', tmp_path, PYTHONUNBUFFERED=unbuffered)
+        assert out.startswith('FocalNet Mask R-CNN')
+        assert not err
+
+    def test_that_is_closed(self, tmp_path):
+        """The work is done all the same."""
+        assert bash('$F shapes x --train 1 --val 1 --size 32 >&-', tmp_path) == (0, '', '')
+        assert (tmp_path / 'x' / 'shapes.json').is_file()
+
+    def test_another_broken_pipe_is_told(self, tmp_path, monkeypatch):
+        """One of a logger or a hook, for example."""
+        (tmp_path / 'broken.py').write_text(
+            'from focalnet_mm import cli\nfrom focalnet_mm.cli import shapes\n'
+            'def main(args, parser):\n    raise BrokenPipeError(32, "of a logger")\n'
+            'shapes.main = main\ncli.main(["shapes", "x"])\n')
+        status, _, err = bash(f'{sys.executable} -W ignore broken.py', tmp_path)
+        assert status == 1
+        assert err.endswith('BrokenPipeError: [Errno 32] of a logger\n')
+
+    def test_children_do_not_import_what_lies_about(self, tmp_path):
+        (tmp_path / 'yaml.py').write_text('raise RuntimeError("not me")')
+        # The console script itself does not either.
+        script = Path(sys.executable).with_name('focalnet-mm')
+        status, _, err = bash(f'{script} benchmark --models focalnet-mm --sizes 32x32:1:3 --steps inference '
+                              '--repeats 1 --device cpu --out b', tmp_path)
+        assert status == 0, err
 
 
 class TestConfig:
@@ -95,6 +130,8 @@ class TestConfig:
     def test_lists_all(self, capsys):
         cli.main(['config'])
         text = capsys.readouterr().out
+        named = {line.split()[0] for line in text.splitlines() if line.startswith('  ')}
+        assert named == {path.stem for path in (ROOT / 'configs').glob('*/*.py')}
         for row in read_zoo(ROOT):
             line = next(line for line in text.splitlines() if line.split()[:1] == [row.name])
             for result in row.results.values():
@@ -123,8 +160,17 @@ class TestConfig:
         cli.main(['config', 'maskrcnn_focalnet_b_1x', '--out', str(tmp_path), '--force'])
         assert 'mine' not in (tmp_path / '_base_' / 'schedule_1x.py').read_text()
 
+    def test_several_share_what_they_inherit(self, tmp_path):
+        for name in ('maskrcnn_focalnet_t_1x', 'maskrcnn_focalnet_s_1x'):
+            cli.main(['config', name, '--out', str(tmp_path)])
+        base = tmp_path / '_base_' / 'schedule_1x.py'
+        base.write_text(base.read_text() + '# mine')
+        with pytest.raises(SystemExit, match=r'schedule_1x\.py is there already'):
+            cli.main(['config', 'maskrcnn_focalnet_b_1x', '--out', str(tmp_path)])
+        assert not (tmp_path / 'maskrcnn_focalnet_b_1x.py').exists()
+
     def test_name_alone_says_where_it_is(self, capsys):
-        cli.main(['config', 'maskrcnn_focalnet_b_1x'])
+        cli.main(['config', 'configs/mmdet/maskrcnn_focalnet_b_1x.py'])
         *_, row, path = capsys.readouterr().out.splitlines()
         assert 'maskrcnn_focalnet_b_1x' in row
         assert Path(path).samefile(ROOT / 'configs/mmdet/maskrcnn_focalnet_b_1x.py')

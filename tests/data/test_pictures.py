@@ -9,7 +9,7 @@ import torch
 from mmengine.dataset import Compose, pseudo_collate
 from PIL import Image
 from pycocotools import mask as coco
-from focalnet_mm.data.pictures import find_inputs, read_image, read_video
+from focalnet_mm.data.pictures import find_inputs, join_pictures, read_image, read_video
 from focalnet_mm.predict import Predictor
 from focalnet_mm.run.build import load_model
 from focalnet_mm.run.config import load_config
@@ -37,3 +37,13 @@ class TestInputs:
             find_inputs([tmp_path])
         with pytest.raises(FileNotFoundError, match='nowhere does not exist: name pictures, videos'):
             find_inputs(['nowhere'])
+
+
+class TestJoin:
+
+    @pytest.mark.parametrize(('settings', 'message'), [
+        (dict(columns=0), 'columns must be 1 or more, got 0'), (dict(most=-1), 'most must be 1 or more, got -1'),
+        (dict(out='g.txt'), r'g\.txt must end in \.png or \.jpg')])
+    def test_bad_arguments(self, settings, message, tmp_path):
+        with pytest.raises(ValueError, match=message):
+            join_pictures([tmp_path], **{'out': tmp_path / 'g.png', **settings})

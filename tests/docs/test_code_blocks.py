@@ -102,7 +102,7 @@ def test_every_block_is_found():
     """No block hides from the tests behind another indent, another fence or another spelling of its language."""
     for page in PAGES:
         text = (ROOT / page).read_text()
-        fences = re.findall(r'^\s*(?:```|~~~)\s*(\S+)', text, re.M)
+        fences = re.findall(r'^[ \t]*(?:```|~~~)[ \t]*(\S+)', text, re.M)
         assert {language for language in fences if language.lower() not in ('text', 'yaml', 'bash', 'python')} == set()
         code = [language for language in fences if language.lower() in ('bash', 'python', 'sh', 'shell', 'py')]
         assert len(code) == len(BLOCK.findall(text)), page

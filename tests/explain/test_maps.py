@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from focalnet_mm import FocalNet
+from focalnet_mm.backbone.recording import is_as_built
 from focalnet_mm.explain import (
     FocalMaps,
     find_backbone,
@@ -80,7 +81,8 @@ def test_maps_are_those_of_the_paper(levels, norms, normalize):
     found = focal_maps(model, torch.randn(2, 3, 27, 41, dtype=torch.float64))
     assert list(found) == [(0, 0), (1, 0), (1, 1)]
     for (i, j), maps in found.items():
-        gates, modulator = by_the_paper(model.layers[i].blocks[j], inputs[i, j], levels, norms == 'pre', normalize)
+        given = inputs[i, j].permute(0, 3, 1, 2)
+        gates, modulator = by_the_paper(model.layers[i].blocks[j], given, levels, norms == 'pre', normalize)
         assert maps.gates.shape[1] == levels + 1
         torch.testing.assert_close(maps.gates, gates, rtol=0, atol=1e-10)
         torch.testing.assert_close(maps.modulator, modulator, rtol=0, atol=1e-10)
@@ -116,7 +118,7 @@ class TestNoTrace:
         assert [part.training for part in model.modules()] == modes
         assert list(model.state_dict()) == names
         assert not any(part._forward_hooks for part in model.modules())
-        assert all(block._is_plain() for stage in model.layers for block in stage.blocks)
+        assert all(is_as_built(block._built) for stage in model.layers for block in stage.blocks)
         assert not first.requires_grad
 
     def test_after_an_error(self):

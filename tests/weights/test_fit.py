@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from mmengine.model.weight_init import PretrainedInit
 
 from focalnet_mm import ARCHS, FocalNet
 from focalnet_mm.weights import fit_tensor, guess_arch, load_into, select_backbone
@@ -206,3 +207,20 @@ def test_variants_are_recognised(arch):
         state = FocalNet(arch, focal_windows=9).state_dict()
     assert guess_arch(select_backbone(state)[0]) == arch
     assert guess_arch({**state, 'patch_embed.proj.weight': torch.empty(17, 3, 4, 4)}) is None
+
+
+class TestInitCfg:
+
+    @pytest.mark.parametrize('kind', ['Pretrained', 'mmengine.Pretrained', 'mmdet.Pretrained', PretrainedInit])
+    def test_pretrained_in_any_form(self, tmp_path, kind, random_net):
+        source = random_net()
+        torch.save({'model': source.state_dict()}, tmp_path / 'x.pth')
+        net = random_net(init_cfg=dict(type=kind, checkpoint=str(tmp_path / 'x.pth'), map_location='cpu'))
+        net.init_weights()
+        assert all(torch.equal(tensor, source.state_dict()[name]) for name, tensor in net.state_dict().items())
+
+    def test_a_misspelt_key(self, tmp_path, random_net):
+        torch.save({'model': random_net().state_dict()}, tmp_path / 'x.pth')
+        net = random_net(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'x.pth'), prefx='a.'))
+        with pytest.raises(TypeError, match='prefx'):
+            net.init_weights()

@@ -1,38 +1,116 @@
-"""The implementations of FocalNet's block, and the choice between them."""
+"""The implementations of FocalNet's block: for what they are, and the choice between them."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules import module as nn_module
+from torch.utils._device import DeviceContext
+
+from .compiling import decided_while_compiling
 from .cpu.block import compute_block
 from .tensors import BlockTensors
 
-__all__ = ['IMPLEMENTATIONS', 'BlockTensors', 'choose', 'compute_block']
+__all__ = ['IMPLEMENTATIONS', 'TABLE', 'BlockTensors', 'Implementation', 'choose', 'compute_block']
 
+
+@dataclass(frozen=True)
+class Implementation:
+    """A way to compute a block.
+
+    Attributes:
+        name: What ``FocalNet(implementation=…)`` calls it.
+        device_types: Where it runs; empty where it runs everywhere.
+        dtypes: With which data types ``'auto'`` takes it, since it is faster there; empty for all.
+        runs: What else it needs: whether this process has it, for a data type.
+    """
+
+    name: str
+    device_types: tuple[str, ...]
+    dtypes: tuple[torch.dtype, ...]
+    runs: Callable[[torch.dtype], bool]
+
+
+@decided_while_compiling
+def _onednn_runs(dtype: torch.dtype) -> bool:
+    return bool(torch.backends.mkldnn.enabled) and _onednn_has(dtype)
+
+
+@functools.cache
+def _onednn_has(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is built in, and this CPU, or what ``ONEDNN_MAX_CPU_ISA`` leaves of it, has the data type."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+#: The implementations, the preferred ones first; the last one takes what no other does.
+TABLE = (
+    Implementation('channels_last', ('cpu',), (torch.float32, torch.bfloat16), _onednn_runs),
+    Implementation('reference', (), (), lambda dtype: True),
+)
 #: What ``FocalNet(implementation=…)`` takes.
-IMPLEMENTATIONS = ('auto', 'reference', 'channels_last')
+IMPLEMENTATIONS = ('auto', 'reference', *(row.name for row in TABLE[:-1]))
+
+_GLOBAL_HOOKS = [getattr(nn_module, name) for name in (
+    '_global_forward_hooks', '_global_forward_pre_hooks', '_global_backward_hooks', '_global_backward_pre_hooks')]
+_FUNCTIONS = [(nn.functional, name, getattr(nn.functional, name)) for name in (
+    'linear', 'conv2d', 'gelu', 'layer_norm', 'dropout')]
 
 
 def choose(implementation: str, x: Tensor) -> str:
     """Which implementation computes a forward pass.
 
-    On CPUs it is ``channels_last`` in float32 and bfloat16, measured as in docs/speed.md; on GPUs, where nothing
-    has been measured yet, the reference. What traces or exports a model gets the reference, whose operators are
-    torch's own; torch.compile gets operators of ours.
+    On CPUs it is ``channels_last`` in float32 and bfloat16, measured as in docs/speed.md, where oneDNN is there and
+    enabled; on GPUs, where nothing has been measured yet, the reference. Whatever looks at the single operations, or
+    replaces them, gets the reference, whose operators are torch's own: tracing, export, modes that intercept torch's
+    functions or operators, ``torch.func``, forward-mode derivatives, hooks of all modules. torch.compile gets operators
+    of ours.
 
     Args:
         implementation: One of :data:`IMPLEMENTATIONS`.
         x: The images.
 
     Returns:
-        ``reference`` or ``channels_last``.
+        The name of a row of :data:`TABLE`.
+
+    Raises:
+        ValueError: The implementation that was asked for does not run on the device of the images.
     """
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+    if implementation == 'reference' or torch.jit.is_tracing() or torch.compiler.is_exporting():
         return 'reference'
-    if implementation != 'auto':
-        return implementation
-    if x.device.type != 'cpu':
-        return 'reference'
-    dtype = torch.get_autocast_dtype('cpu') if torch.is_autocast_enabled('cpu') else x.dtype
-    return 'channels_last' if dtype in (torch.float32, torch.bfloat16) else 'reference'
+    device = x.device.type
+    autocast = torch.is_autocast_enabled(device) if device != 'meta' else False
+    dtype = torch.get_autocast_dtype(device) if autocast else x.dtype
+    for row in TABLE:
+        if implementation not in ('auto', row.name):
+            continue
+        if row.device_types and device not in row.device_types:
+            if implementation == row.name:
+                raise ValueError(f'implementation={row.name!r} runs on {" and ".join(row.device_types)}, but the '
+                                 f"images are on {device}: take 'auto', or move them.")
+            continue
+        wanted = implementation == row.name or not row.dtypes or dtype in row.dtypes
+        if wanted and row.runs(dtype) and (row is TABLE[-1] or not _is_watched()):
+            return row.name
+    return TABLE[-1].name
+
+
+def _is_watched() -> bool:
+    """Whether something takes part in every operation, or has replaced some."""
+    if torch.compiler.is_compiling():
+        return False
+    return bool(
+        torch._C._len_torch_dispatch_stack()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+        or any(_GLOBAL_HOOKS)
+        or (torch._C._len_torch_function_stack() and any(
+            type(torch._C._get_function_stack_at(i)) is not DeviceContext
+            for i in range(torch._C._len_torch_function_stack())))
+        or any(getattr(owner, name) is not function for owner, name, function in _FUNCTIONS))

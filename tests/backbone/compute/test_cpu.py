@@ -154,20 +154,22 @@ class TestOperator:
         def run(x, *parameters):
             return torch.func.functional_call(block, dict(zip(names, parameters)), (x, 'channels_last'))
 
-        assert torch.autograd.gradcheck(run, (random(2, 3, 3, 4).requires_grad_(), *block.parameters()), fast_mode=True)
+        assert torch.autograd.gradcheck(run, (random(2, 3, 4, 3).requires_grad_(), *block.parameters()), fast_mode=True)
 
     @pytest.mark.parametrize('kind', ['pre-norm', 'post-norm', 'norms inside'])
     def test_torch_is_told_the_truth(self, kind):
         """Shapes, strides and data types of the results, as torch.compile takes them, and what may be written to."""
         block = small_block(3, True, kind)
-        arguments = operator_arguments(block, random(2, 3, 6, 7))
+        arguments = operator_arguments(block, random(2, 6, 7, 3))
         torch.library.opcheck(_block, arguments, test_utils=(
             'test_schema', 'test_autograd_registration', 'test_faketensor'))
         detached = [[tensor.detach() for tensor in part] if isinstance(part, list) and part and isinstance(
             part[0], torch.Tensor) else part for part in arguments]
-        out, *kept = _block(*detached)
-        torch.library.opcheck(_block_backward, (out, *detached[:5], kept, *detached[5:9]), test_utils=(
-            'test_schema', 'test_faketensor'))
+        for whole in (False, True):
+            for wanted in ([True] * 11, [True] + [False] * 10, [False] * 10 + [True]):
+                out, *kept = _block(*detached[:-2], True, whole)
+                torch.library.opcheck(_block_backward, (out, *detached[:5], kept, *detached[5:9], wanted), test_utils=(
+                    'test_schema', 'test_faketensor'))
 
     @pytest.mark.parametrize('training', [False, True])
     def test_compiled(self, training):
@@ -206,12 +208,20 @@ class TestOperator:
         for expected, found in zip(*(parameters for _, parameters in grads), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10 * scale)
 
-    def test_second_derivatives_are_refused(self):
-        _, fused = pair('pre-norm')
-        x = random(1, 3, 32, 32).requires_grad_()
-        grad, = torch.autograd.grad(fused(x)[0].sin().sum(), x, create_graph=True)
-        with pytest.raises(RuntimeError, match='no autograd formula was registered'):
-            grad.sum().backward()
+    @pytest.mark.parametrize('name', SETTINGS)
+    def test_second_derivatives(self, name):
+        """A penalty on the gradient of the input, as it trains."""
+        found = []
+        for net in pair(name, drop_path_rate=0.4):
+            torch.manual_seed(3)
+            x = random(2, 3, 32, 40).requires_grad_()
+            loss = sum(feature.sin().sum() for feature in net.train()(x))
+            grad, = torch.autograd.grad(loss, x, create_graph=True)
+            (grad.square().sum() + loss).backward()
+            found.append([x.grad, *(parameter.grad for parameter in net.parameters())])
+        scale = max(grad.abs().max().item() for grad in found[0])
+        for expected, actual in zip(*found, strict=True):
+            torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-10 * scale)
 
 
 class TestChoice:

@@ -29,8 +29,8 @@ def aggregate(context: Tensor, gates: Tensor, kernels: list[Tensor], normalize: 
 
 
 def aggregate_backward(grad: Tensor, context: Tensor, gates: Tensor, kernels: list[Tensor], levels: list[Tensor],
-                       normalize: bool) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Gradients of context and gates, each (N · H · W, ·), and of the kernels."""
+                       normalize: bool, learning: bool) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Gradients of context and gates, each (N · H · W, ·), and, where they learn, of the kernels."""
     gates = _scaled_gates(gates, normalize)
     *level_gates, global_gate = gates.split(1, 1)
     grad_rows = as_rows(grad)
@@ -53,9 +53,10 @@ def aggregate_backward(grad: Tensor, context: Tensor, gates: Tensor, kernels: li
             grad_gates[piece, i] = (grad_rows[piece] * current_rows[piece]).sum(1)
             above = torch.addcmul(below_rows[piece], grad_rows[piece], gate_rows[piece])
             above_rows[piece] = torch.ops.aten.gelu_backward(above, level_rows[piece])
-        above = as_map(above_rows, context)
+        above = as_map(above_rows, (count, height, width))
         current = context if i == 0 else torch.ops.aten.gelu.out(levels[i - 1], out=buffer)
-        grad_kernels.append(depthwise_weight_grad(current, above, kernels[i]).contiguous())
+        if learning:
+            grad_kernels.append(depthwise_weight_grad(current, above, kernels[i]).contiguous())
         below = depthwise(above, kernels[i].flip(2, 3))
     return as_rows(below), grad_gates.div_(gates.shape[1]) if normalize else grad_gates, grad_kernels[::-1]
 

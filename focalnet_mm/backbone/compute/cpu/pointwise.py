@@ -30,15 +30,14 @@ def as_rows(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
-def as_map(rows: Tensor, like: Tensor) -> Tensor:
-    """(N · H · W, C) → (N, C, H, W) with the N, H and W of another map, in channels-last memory, a view."""
-    count, _, height, width = like.shape
-    return rows.view(count, height, width, rows.shape[1]).permute(0, 3, 1, 2)
+def as_map(rows: Tensor, size: tuple[int, int, int]) -> Tensor:
+    """(N · H · W, C) → (N, C, H, W) of N, H and W, in channels-last memory, a view."""
+    return rows.view(*size, rows.shape[1]).permute(0, 3, 1, 2)
 
 
-def per_row(x: Tensor, like: Tensor) -> Tensor:
-    """(N, 1, 1, 1) → (N · H · W, 1) with the H and W of a map."""
-    return x.expand(-1, 1, *like.shape[2:]).reshape(-1, 1)
+def per_row(x: Tensor, size: tuple[int, int, int]) -> Tensor:
+    """(N, 1, 1, 1) → (N · H · W, 1) for N, H and W."""
+    return x.expand(*size, 1).reshape(-1, 1)
 
 
 def normalize(rows: Tensor, parameters: tuple[Tensor, Tensor], eps: float) -> tuple[Tensor, Tensor, Tensor]:

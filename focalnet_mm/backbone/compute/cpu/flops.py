@@ -1,0 +1,38 @@
+"""How many operations the block's operators are; torch.utils.flop_counter counts a multiply-add as two."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import register_flop_formula
+
+__all__: list[str] = []
+
+Shape = Sequence[int]
+
+
+def _multiply_adds(x: Shape, parameters: Sequence[Shape], kernels: Sequence[Shape]) -> tuple[list[int], int]:
+    """Those of each linear layer, and those of the depthwise convolutions."""
+    positions = math.prod(x[:-1])
+    layers = [positions * math.prod(weight) for weight in parameters[:10:2]]
+    return layers, positions * sum(math.prod(kernel) for kernel in kernels)
+
+
+@register_flop_formula(torch.ops.focalnet_mm.block)
+def _forward(x: Shape, parameters: Sequence[Shape], kernels: Sequence[Shape], *args: Any, **kwargs: Any) -> int:
+    layers, depthwise = _multiply_adds(x, parameters, kernels)
+    return 2 * (sum(layers) + depthwise)
+
+
+@register_flop_formula(torch.ops.focalnet_mm.block_backward)
+def _backward(grad: Shape, x: Shape, parameters: Sequence[Shape], kernels: Sequence[Shape], scales: Any, drops: Any,
+              kept: Any, eps: Any, post_norm: bool, normalize: bool, dtype: Any, wanted: Sequence[bool],
+              **kwargs: Any) -> int:
+    layers, depthwise = _multiply_adds(x, parameters, kernels)
+    # The gradients of the inputs, those of the weights that are asked for, and query and modulator once more.
+    learning = sum(count for count, is_wanted in zip(layers, wanted[1:6]) if is_wanted)
+    again = layers[1] + math.prod(x) * x[-1]
+    return 2 * (sum(layers) + depthwise + learning + depthwise * wanted[-2] + again)

@@ -1,0 +1,85 @@
+"""What modules were when they were built, so that a later change of any kind is seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .compute.compiling import decided_while_compiling
+
+__all__ = ['Recording', 'is_as_built']
+
+_PLAIN_TENSORS = {Tensor, nn.Parameter}
+_CALL = nn.Module.__call__
+
+
+class Recording:
+    """A module and those below it: their classes, attributes, children, and the shapes of their parameters.
+
+    A change need not be known to be seen. Another object in any attribute, another attribute, class or child, or
+    anything in a container that was built empty, such as those of hooks, is one. Of parameters only the kind is
+    compared, since training, loading and moving replace them.
+
+    Args:
+        root: The module; this object is to become its attribute ``name``. The hooks of the root itself are left out:
+            they run before and after what it computes.
+        name: Where the root keeps this object.
+    """
+
+    def __init__(self, root: nn.Module, name: str) -> None:
+        self._modules = list(root.modules())
+        self._classes = [type(module) for module in self._modules]
+        self._forwards = [kind.forward for kind in self._classes]
+        # The attributes hold the dict of children, which is changed in place: its content is compared too.
+        self._children = [dict(module._modules) for module in self._modules]
+        self._names = [list(module._parameters) for module in self._modules]
+        self._shapes = [None if tensor is None else tensor.shape for tensor in self._tensors()]
+        self._empty: list[Any] = [
+            value for module in self._modules for key, value in vars(module).items()
+            if isinstance(value, (dict, set)) and not value and key not in ('_parameters', '_modules')
+            and (module is not root or key == '_buffers')]
+        # In evaluation and in training mode. Dicts that hold the same objects are equal at the cost of a glance.
+        self._attributes = [({**vars(module), 'training': False}, {**vars(module), 'training': True})
+                            for module in self._modules]
+        for attributes in self._attributes[0]:
+            attributes[name] = self
+
+    def is_as_built(self) -> bool:
+        """Whether everything is of the kind that it was when it was built.
+
+        Returns:
+            ``False`` where a module was exchanged, patched, hooked, parametrised, offloaded or quantised, has other
+            settings or other parameters, or where the parameters differ in data type or device.
+        """
+        try:
+            return (nn.Module.__call__ is _CALL and not any(self._empty)
+                    and list(map(type, self._modules)) == self._classes
+                    and [kind.forward for kind in self._classes] == self._forwards
+                    and [module._modules for module in self._modules] == self._children
+                    and all(vars(module) == attributes[module.training]
+                            for module, attributes in zip(self._modules, self._attributes))
+                    and self._parameters_are_plain())
+        except RuntimeError:
+            # A tensor in place of a number has no single truth value.
+            return False
+
+    def _parameters_are_plain(self) -> bool:
+        if [list(module._parameters) for module in self._modules] != self._names:
+            return False
+        tensors = self._tensors()
+        if [None if tensor is None else tensor.shape for tensor in tensors] != self._shapes:
+            return False
+        found = [tensor for tensor in tensors if tensor is not None]
+        return all(type(tensor) in _PLAIN_TENSORS and tensor.dtype is found[0].dtype
+                   and tensor.device == found[0].device and tensor.layout is torch.strided for tensor in found)
+
+    def _tensors(self) -> list[Tensor | None]:
+        return [tensor for module in self._modules for tensor in module._parameters.values()]
+
+
+@decided_while_compiling
+def is_as_built(recording: Recording) -> bool:
+    """:meth:`Recording.is_as_built`, which torch.compile takes as it is while it compiles."""
+    return recording.is_as_built()
