@@ -13,6 +13,9 @@ SAMPLES = Path(os.environ.get('FOCALNET_SAMPLES', tools.ROOT.parent / 'shared' /
 
 # Tests run in parallel, a process a core.
 torch.set_num_threads(1)
+# What tests/backbone/compute/test_machines.py asks for.
+if os.environ.get('FOCALNET_WITHOUT_ONEDNN'):
+    torch.backends.mkldnn.set_flags(False)
 
 
 # What a test that asks for a fixture is marked with; a process that imports torch takes seconds.

@@ -10,6 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from focalnet_mm import ARCHS, FocalNet
 from tests.helpers.classifiers import TIMM_NAMES
 
+ARCHS_BY_SPEED = [arch if arch.startswith('tiny') else pytest.param(arch, marks=pytest.mark.slow)
+                  for arch in TIMM_NAMES]
+
 
 class TestAgainstTimm:
     """Same random weights, so same stage outputs and gradients. timm 1.0.31 leaves normalize_modulator out of its
@@ -31,7 +34,7 @@ class TestAgainstTimm:
         load_timm(net, reference)
         return net.eval().to(dtype), reference.eval().to(dtype)
 
-    @pytest.mark.parametrize('arch', TIMM_NAMES)
+    @pytest.mark.parametrize('arch', ARCHS_BY_SPEED)
     @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
     @pytest.mark.parametrize('size', [(224, 224), (160, 256)])
     def test_features(self, arch, dtype, tolerance, size, load_timm, timm_features, relative_error):
@@ -41,7 +44,8 @@ class TestAgainstTimm:
             ours, theirs = timm_features(net, x), reference.forward_intermediates(x, intermediates_only=True)
         assert [relative_error(*pair) < tolerance for pair in zip(ours, theirs)] == [True] * 4
 
-    @pytest.mark.parametrize('arch', ['tiny-srf', 'tiny-lrf', 'large-fl3', 'huge-fl4'])
+    @pytest.mark.parametrize('arch', [
+        'tiny-srf', 'tiny-lrf', *(pytest.param(arch, marks=pytest.mark.slow) for arch in ('large-fl3', 'huge-fl4'))])
     def test_gradients(self, arch, load_timm, timm_features, relative_error):
         net, reference = self.pair(arch, torch.float64, load_timm)
         x = torch.randn(1, 3, 64, 96, dtype=torch.float64)
@@ -71,7 +75,7 @@ def costs(*modules):
     return sum(p.numel() for module in modules for p in module.parameters()), counter.get_total_flops() // 2
 
 
-@pytest.mark.parametrize('arch', TIMM_NAMES)
+@pytest.mark.parametrize('arch', ARCHS_BY_SPEED)
 def test_size_is_timms(arch):
     """A classifier of 1000 classes; tests/configs compares it with the paper's figures."""
     with torch.device('meta'):

@@ -239,7 +239,7 @@ def agree(found, expected):
 
 
 @pytest.mark.parametrize('kind', ['pre-norm', 'norms inside'])
-@pytest.mark.parametrize('learning', [False, True])
+@pytest.mark.parametrize('learning', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_changes(kind, learning, record_property):
     x = torch.randn(2, 5, 7, 8, generator=torch.Generator().manual_seed(1))
     tried, failed, wrong = 0, 0, []

@@ -257,6 +257,7 @@ class TestHub:
         hub.headers['X-Error-Code'] = code
         assert self.read(hub, tmp_path, source).startswith(message)
 
+    @pytest.mark.slow
     def test_nobody_listens(self, hub, tmp_path):
         found = self.read(hub, tmp_path, 'hf://o/n', HF_ENDPOINT='http://127.0.0.1:9')
         assert found.startswith('ConnectionError hf://o/n/model.safetensors could not be downloaded, and is not in the '

@@ -165,6 +165,7 @@ class TestDestination:
         assert read_model(tmp_path / 'y.safetensors')['meta'] == {'dataset_meta': {'classes': ['x', 'y']}}
 
 
+@pytest.mark.slow
 class TestCommands:
 
     def test_convert(self, official, tmp_path, same):
