@@ -81,7 +81,7 @@ class Block(nn.Module):
             implementation: What :func:`~focalnet_mm.backbone.compute.choose` returned. Where anything of the block is
                 not as it was built, the reference computes it: the modules, as they stand.
         """
-        if implementation != 'reference' and is_as_built(self._built) and self._can_be_computed(x):
+        if implementation != 'reference' and is_as_built(self._built, self) and self._can_be_computed(x):
             return self._compute(x)
         x = x + self._branch(x, self.norm1, self.modulation, self.gamma_1)
         return x + self._branch(x, self.norm2, self.mlp, self.gamma_2)

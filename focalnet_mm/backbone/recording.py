@@ -46,15 +46,18 @@ class Recording:
         for attributes in self._attributes[0]:
             attributes[name] = self
 
-    def is_as_built(self) -> bool:
+    def is_as_built(self, root: nn.Module) -> bool:
         """Whether everything is of the kind that it was when it was built.
+
+        Args:
+            root: The module that asks; of a shallow copy, as data parallelism makes them, nothing was recorded.
 
         Returns:
             ``False`` where a module was exchanged, patched, hooked, parametrised, offloaded or quantised, has other
             settings or other parameters, or where the parameters differ in data type or device.
         """
         try:
-            return (nn.Module.__call__ is _CALL and not any(self._empty)
+            return (root is self._modules[0] and nn.Module.__call__ is _CALL and not any(self._empty)
                     and list(map(type, self._modules)) == self._classes
                     and [kind.forward for kind in self._classes] == self._forwards
                     and [module._modules for module in self._modules] == self._children
@@ -80,6 +83,6 @@ class Recording:
 
 
 @decided_while_compiling
-def is_as_built(recording: Recording) -> bool:
+def is_as_built(recording: Recording, root: nn.Module) -> bool:
     """:meth:`Recording.is_as_built`, which torch.compile takes as it is while it compiles."""
-    return recording.is_as_built()
+    return recording.is_as_built(root)

@@ -5,7 +5,9 @@ wrapper that people put around layers is put around it. After each change the fu
 must agree, in values and in gradients; where the reference fails, so must the other.
 """
 
+import copy
 import functools
+import pickle
 import types
 
 import pytest
@@ -266,6 +268,16 @@ def test_changes(kind, learning, record_property):
 
 def test_a_blind_comparison_would_be_seen(monkeypatch):
     """The generator finds what it is for: with the recording switched off it fails."""
-    monkeypatch.setattr('focalnet_mm.backbone.block.is_as_built', lambda recording: True)
+    monkeypatch.setattr('focalnet_mm.backbone.block.is_as_built', lambda recording, root: True)
     with pytest.raises(AssertionError):
         test_changes('pre-norm', False, lambda *_: None)
+
+
+@pytest.mark.parametrize('copied', [copy.copy, copy.deepcopy, lambda block: pickle.loads(pickle.dumps(block))])
+def test_copies_have_a_record_of_their_own(copied):
+    """A copy is computed as it is built, or by the reference; a change to it is seen."""
+    x = torch.randn(1, 5, 7, 8)
+    block = copied(build())
+    assert agree(*(outcome(block, x, implementation, False) for implementation in ('channels_last', 'reference')))
+    block.mlp.act = nn.Identity()
+    assert agree(*(outcome(block, x, implementation, False) for implementation in ('channels_last', 'reference')))

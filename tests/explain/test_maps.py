@@ -118,7 +118,7 @@ class TestNoTrace:
         assert [part.training for part in model.modules()] == modes
         assert list(model.state_dict()) == names
         assert not any(part._forward_hooks for part in model.modules())
-        assert all(is_as_built(block._built) for stage in model.layers for block in stage.blocks)
+        assert all(is_as_built(block._built, block) for stage in model.layers for block in stage.blocks)
         assert not first.requires_grad
 
     def test_after_an_error(self):
