@@ -132,15 +132,17 @@ def patched(module):
 
 
 def offloaded(module):
-    """As accelerate does it: the weights come when the layer is called."""
-    original, weights = module.forward, {name: p.detach() for name, p in module.named_parameters(recurse=False)}
-    module._hook = object()
+    """As accelerate does it: a patched call brings the weights, which are on the meta device until then."""
+    original, weights = module.forward, dict(module._parameters)
+    for name, weight in weights.items():
+        if weight is not None:
+            module._parameters[name] = nn.Parameter(weight.to('meta'))
 
     def forward(*args):
+        module._parameters.update(weights)
         return original(*args)
 
     module.forward = forward
-    assert weights is not None
 
 
 HOOKS = {

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..tensors import BlockTensors
 from .aggregation import aggregate_backward
-from .forward import Kept
-from .pointwise import as_map, linear, normalize, per_row, pieces, weight_grad
+from .forward import Kept, Pass
+from .pointwise import as_map, linear, normalize, weight_grad
 
 __all__ = ['WANTED', 'Backward']
 
@@ -18,29 +18,24 @@ __all__ = ['WANTED', 'Backward']
 WANTED = ('x', *(field.name for field in dataclasses.fields(BlockTensors)))
 
 
-class Backward:
+class Backward(Pass):
     """The backward pass over the rows of a map; the gradients of parameters are sums over its pieces."""
 
     def __init__(self, grad: Tensor, x: Tensor, tensors: BlockTensors, drops: list[Tensor], kept: Kept,
                  eps: list[float], post_norm: bool, normalize_modulator: bool, dtype: torch.dtype,
                  wanted: list[bool]) -> None:
-        self.x, self.kept, self.dtype = x, kept, dtype
+        super().__init__(x, tensors, drops, eps, post_norm, normalize_modulator, dtype)
+        self.kept = kept
         self.wanted = {name for name, is_wanted in zip(WANTED, wanted, strict=True) if is_wanted}
-        self.eps, self.post_norm, self.normalize_modulator = eps, post_norm, normalize_modulator
-        self.rows = x.view(-1, x.shape[3])
         self.grad_rows = grad.contiguous().view(self.rows.shape)
-        self.size = x.shape[0], x.shape[1], x.shape[2]
-        self.drops = [per_row(drop, self.size) for drop in drops]
-        self.tensors = tensors.to(dtype)
         self.parameter_dtype = tensors.f[0].dtype
-        self.query = [parameter[:self.rows.shape[1]] for parameter in self.tensors.f]
         self.transposed = {name: getattr(self.tensors, name)[0].t().contiguous()
                            for name in ('f', 'h', 'proj', 'fc1', 'fc2')}
         self.sums: dict[str, tuple[Tensor, ...]] = {}
 
     def run(self) -> tuple[Tensor, BlockTensors]:
         """The gradients of the input and of the parameters; those that are not wanted are empty tensors."""
-        kept, pieces = self.kept, self._pieces()
+        kept, pieces = self.kept, self.pieces()
         grad_x, grad_query, grad_aggregated = (
             torch.empty_like(like) for like in (self.grad_rows, kept.context, kept.context))
         hidden = kept.hidden_of(pieces)
@@ -68,9 +63,6 @@ class Backward:
         kernels = grad_kernels or [nothing] * len(self.tensors.kernels)
         return BlockTensors(**layers, inner_norm=inner_norm, kernels=kernels, scales=scales)
 
-    def _pieces(self) -> list[slice]:
-        return list(pieces(self.rows, len(self.tensors.fc1[0]), self.dtype))
-
     def _mlp(self, piece: slice, hidden: Tensor, activated: Tensor) -> Tensor:
         """Through the MLP to the map between modulation and MLP; overwrites ``activated``."""
         grad = self._residual(self.grad_rows[piece], piece, 1)
@@ -82,15 +74,14 @@ class Backward:
     def _modulation(self, piece: slice, grad_half: Tensor, grad_query: Tensor) -> Tensor:
         """Through projection and product to the aggregated context; writes the gradient of the query."""
         grad = self._residual(grad_half, piece, 0)
-        rows, tensors, eps = self.rows[piece], self.tensors, self.eps
+        tensors = self.tensors
         aggregated = self.kept.aggregated[piece]
         modulator = linear(aggregated, *tensors.h)
-        given = (rows if self.post_norm else normalize(rows, tensors.norm1, eps[0])[0]).to(self.dtype)
-        queries = linear(given, *self.query)
+        queries = linear(self.given(piece), *self.query)
         product = modulator * queries
         if tensors.inner_norm:
             product = product.to(self.rows.dtype)
-            normed, mean, rstd = normalize(product, tensors.inner_norm, eps[2])
+            normed, mean, rstd = normalize(product, tensors.inner_norm, self.eps[2])
             self._collect_linear('proj', grad, normed.to(self.dtype))
             grad = linear(grad, self.transposed['proj'], None)
             grad = self._norm('inner_norm', grad, product, mean, rstd).to(self.dtype)

@@ -50,7 +50,7 @@ def compute_block(x: Tensor, tensors: BlockTensors, drops: list[Tensor], eps: li
 def _compute_block(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], scales: list[Tensor],
                    drops: list[Tensor], eps: list[float], post_norm: bool, normalize_modulator: bool,
                    dtype: torch.dtype, keep: bool, whole: bool) -> list[Tensor]:
-    tensors = BlockTensors.unflatten(parameters, kernels, scales).to(dtype)
+    tensors = BlockTensors.unflatten(parameters, kernels, scales)
     return Forward(x, tensors, drops, eps, post_norm, normalize_modulator, dtype).run(keep, whole)
 
 

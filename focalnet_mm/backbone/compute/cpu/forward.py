@@ -11,7 +11,7 @@ from ..tensors import BlockTensors
 from .aggregation import aggregate
 from .pointwise import as_map, as_rows, linear, linear_gelu, normalize, per_row, pieces
 
-__all__ = ['Forward', 'Kept', 'kept_branches', 'residual_dtype']
+__all__ = ['Forward', 'Kept', 'Pass', 'kept_branches', 'residual_dtype']
 
 
 class Kept(NamedTuple):
@@ -59,19 +59,32 @@ def residual_dtype(x: Tensor, scales: list[Tensor]) -> torch.dtype:
     return torch.promote_types(x.dtype, scales[0].dtype) if scales else x.dtype
 
 
-class Forward:
-    """The forward pass over the rows of a map."""
+class Pass:
+    """What the forward and the backward pass have in common: the rows of a map, and how a block computes."""
 
     def __init__(self, x: Tensor, tensors: BlockTensors, drops: list[Tensor], eps: list[float], post_norm: bool,
                  normalize_modulator: bool, dtype: torch.dtype) -> None:
-        self.x, self.tensors, self.dtype = x, tensors, dtype
+        self.x, self.tensors, self.dtype = x, tensors.to(dtype), dtype
         self.eps, self.post_norm, self.normalize_modulator = eps, post_norm, normalize_modulator
         self.rows = x.view(-1, x.shape[3])
         self.size = x.shape[0], x.shape[1], x.shape[2]
         self.drops = [per_row(drop, self.size) for drop in drops]
         channels = self.rows.shape[1]
         self.query, self.context_gates = zip(
-            *(parameter.split((channels, len(parameter) - channels)) for parameter in tensors.f))
+            *(parameter.split((channels, len(parameter) - channels)) for parameter in self.tensors.f))
+
+    def pieces(self) -> list[slice]:
+        """The rows in parts that stay in the cache."""
+        return list(pieces(self.rows, len(self.tensors.fc1[0]), self.dtype))
+
+    def given(self, piece: slice) -> Tensor:
+        """What ``f`` takes."""
+        rows = self.rows[piece]
+        return (rows if self.post_norm else normalize(rows, self.tensors.norm1, self.eps[0])[0]).to(self.dtype)
+
+
+class Forward(Pass):
+    """The forward pass over the rows of a map."""
 
     def run(self, keep: bool, whole: bool) -> list[Tensor]:
         """The block's output and, if told to, what its backward pass needs."""
@@ -88,7 +101,7 @@ class Forward:
             kept = Kept(context, gates, aggregated, [as_rows(level) for level in levels], torch.empty_like(out),
                          branches, hidden)
         activated: Tensor | None = None
-        for piece in self._pieces():
+        for piece in self.pieces():
             half = kept.half[piece] if kept else torch.empty_like(out[piece])
             branch = self._modulation(piece, aggregated[piece])
             self._residual(rows[piece], branch, piece, 0, half)
@@ -111,24 +124,16 @@ class Forward:
                 kept.branches[1][piece] = branch
         return [out.view(self.x.shape), *(kept.flatten() if kept else [])]
 
-    def _pieces(self) -> list[slice]:
-        return list(pieces(self.rows, len(self.tensors.fc1[0]), self.dtype))
-
-    def _input(self, piece: slice) -> Tensor:
-        """What ``f`` takes."""
-        rows = self.rows[piece]
-        return (rows if self.post_norm else normalize(rows, self.tensors.norm1, self.eps[0])[0]).to(self.dtype)
-
     def _context(self) -> tuple[Tensor, Tensor]:
         channels, count = self.rows.shape[1], len(self.tensors.kernels) + 1
         context = self.rows.new_empty(self.rows.shape, dtype=self.dtype)
         gates = self.rows.new_empty(len(self.rows), count, dtype=self.dtype)
-        for piece in self._pieces():
-            context[piece], gates[piece] = linear(self._input(piece), *self.context_gates).split((channels, count), 1)
+        for piece in self.pieces():
+            context[piece], gates[piece] = linear(self.given(piece), *self.context_gates).split((channels, count), 1)
         return context, gates
 
     def _modulation(self, piece: slice, aggregated: Tensor) -> Tensor:
-        queries = linear(self._input(piece), *self.query)
+        queries = linear(self.given(piece), *self.query)
         branch = linear(aggregated, *self.tensors.h).mul_(queries)
         if self.tensors.inner_norm:
             branch = normalize(branch.to(self.rows.dtype), self.tensors.inner_norm, self.eps[2])[0].to(self.dtype)
