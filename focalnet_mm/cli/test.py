@@ -2,11 +2,8 @@
 
 import argparse
 
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
-
 from ..run.build import check_checkpoint, read_any_layout
-from ..run.checks import CheckClasses, ClassMismatchError, check_classes, check_data
+from ..run.checks import ClassMismatchError, build_runner, check_classes, check_data
 from ..run.config import load_config
 from ..run.evaluation import add_tta, draw_predictions, keep_predictions
 from ..run.machine import fit_to_machine
@@ -43,8 +40,7 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         if args.out:
             keep_predictions(cfg, args.out)
 
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.register_hook(CheckClasses())
+    runner = build_runner(cfg)
     with in_one_sentence(parser, (ValueError,)):
         check_checkpoint(runner.model, args.checkpoint)
     with in_one_sentence(parser, (ClassMismatchError,)):

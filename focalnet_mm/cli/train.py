@@ -2,11 +2,8 @@
 
 import argparse
 
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
-
 from ..run.build import read_any_layout
-from ..run.checks import CheckClasses, ClassMismatchError, check_classes, check_data
+from ..run.checks import ClassMismatchError, build_runner, check_classes, check_data
 from ..run.config import load_config
 from ..run.machine import fit_to_machine
 from ..weights import local_file
@@ -48,7 +45,6 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             cfg.load_from = read_any_layout(cfg.load_from)
         fit_to_machine(cfg)
 
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.register_hook(CheckClasses())
+    runner = build_runner(cfg)
     with in_one_sentence(parser, (ClassMismatchError,)):
         runner.train()

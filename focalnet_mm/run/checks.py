@@ -10,13 +10,14 @@ from typing import Any, TypeGuard
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
 from .build import unwrap
 from .config import default_meta, evaluators
 
-__all__ = ['CheckClasses', 'ClassMismatchError', 'check_classes', 'check_data', 'check_folder']
+__all__ = ['CheckClasses', 'ClassMismatchError', 'build_runner', 'check_classes', 'check_data', 'check_folder']
 
 # The last parts of the keys that name folders of label maps.
 _LABEL_MAP_KEYS = ('seg', 'seg_prefix', 'seg_map_path')
@@ -62,6 +63,13 @@ class CheckClasses(Hook):
                         f'model.{path} has {head.num_classes} classes, the data set of {key} has {len(classes)}: set '
                         f'num_classes of every head to {len(classes)}, or {key}.metainfo.classes to the classes that '
                         'the model has.')
+
+
+def build_runner(cfg: Config) -> Runner:
+    """mmengine's runner of a config, or the config's own kind of it, which checks the classes when it starts."""
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(CheckClasses())
+    return runner
 
 
 def check_folder(folder: str | Path, force: bool) -> Path:
