@@ -29,7 +29,7 @@ class Backward(Pass):
         self.wanted = {name for name, is_wanted in zip(WANTED, wanted, strict=True) if is_wanted}
         self.grad_rows = grad.contiguous().view(self.rows.shape)
         self.parameter_dtype = tensors.f[0].dtype
-        self.transposed = {name: getattr(self.tensors, name)[0].t().contiguous()
+        self.transposed = {name: getattr(self.tensors, name)[0].t()
                            for name in ('f', 'h', 'proj', 'fc1', 'fc2')}
         self.sums: dict[str, tuple[Tensor, ...]] = {}
 
@@ -41,7 +41,7 @@ class Backward(Pass):
         hidden = kept.hidden_of(pieces)
         activated = torch.empty_like(hidden[0])
         for piece, before in zip(pieces, hidden, strict=True):
-            grad_x[piece] = grad_half = self._mlp(piece, before, activated[:len(before)])
+            grad_half = self._mlp(piece, before, activated[:len(before)], grad_x[piece])
             grad_aggregated[piece] = self._modulation(piece, grad_half, grad_query[piece])
         grad_map, context, gates = (as_map(rows, self.size) for rows in (grad_aggregated, kept.context, kept.gates))
         grad_context, grad_gates, grad_kernels = aggregate_backward(
@@ -63,13 +63,14 @@ class Backward(Pass):
         kernels = grad_kernels or [nothing] * len(self.tensors.kernels)
         return BlockTensors(**layers, inner_norm=inner_norm, kernels=kernels, scales=scales)
 
-    def _mlp(self, piece: slice, hidden: Tensor, activated: Tensor) -> Tensor:
-        """Through the MLP to the map between modulation and MLP; overwrites ``activated``."""
+    def _mlp(self, piece: slice, hidden: Tensor, activated: Tensor, out: Tensor) -> Tensor:
+        """Through the MLP to the map between modulation and MLP; overwrites ``activated`` and ``out``."""
         grad = self._residual(self.grad_rows[piece], piece, 1)
         self._collect_linear('fc2', grad, torch.ops.aten.gelu.out(hidden, out=activated))
         grad = linear(grad, self.transposed['fc2'], None)
         torch.ops.aten.gelu_backward.grad_input(grad, hidden, grad_input=grad)
-        return self.grad_rows[piece] + self._normed_linear('fc1', 'norm2', grad, self.kept.half[piece], 1)
+        return torch.add(self.grad_rows[piece], self._normed_linear('fc1', 'norm2', grad, self.kept.half[piece], 1),
+                         out=out)
 
     def _modulation(self, piece: slice, grad_half: Tensor, grad_query: Tensor) -> Tensor:
         """Through projection and product to the aggregated context; writes the gradient of the query."""

@@ -6,10 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# From which kernel on a transposed convolution is the faster one, and its weights' gradient in square tiles, whichever
-# of these sizes pads the map less, with so many bytes of patches at a time.
+# From which kernel on a transposed convolution is the faster one; from which one on its weights' gradient in square
+# tiles is, on maps of so many pixels or as small as the kernel, and on any; with which sizes of tiles, whichever pads
+# the map less, and with so many bytes of patches at a time.
 _TRANSPOSED_FROM = 9
 _TILED_FROM = 5
+_TILED_PIXELS = 1 << 14
+_ALWAYS_TILED_FROM = 9
 _TILES = (8, 7)
 _PATCH_BYTES = 2 << 20
 
@@ -31,7 +34,9 @@ def depthwise_weight_grad(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
     """
     count, channels, height, width = x.shape
     kernel = weight.shape[-1]
-    if kernel < _TILED_FROM or x.dtype not in (torch.float32, torch.bfloat16):
+    tiled = kernel >= _TILED_FROM and (
+        kernel >= _ALWAYS_TILED_FROM or height * width >= _TILED_PIXELS or kernel >= min(height, width))
+    if not tiled or x.dtype not in (torch.float32, torch.bfloat16):
         padding = [kernel // 2] * 2
         return torch.ops.aten.convolution_backward(
             grad, x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], channels, [False, True, False])[1]

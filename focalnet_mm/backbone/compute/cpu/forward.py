@@ -147,5 +147,6 @@ class Forward(Pass):
         if self.tensors.scales:
             branch = self.tensors.scales[i] * branch
         if self.drops:
-            branch = branch * self.drops[i][piece]
-        torch.add(base, branch, out=out)
+            torch.addcmul(base, branch, self.drops[i][piece], out=out)
+        else:
+            torch.add(base, branch, out=out)

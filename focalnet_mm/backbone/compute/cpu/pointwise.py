@@ -11,10 +11,9 @@ from torch import Tensor
 # Bytes of the hidden layer at a time: far below the 32 MB from which on glibc takes fresh pages from the system for
 # every allocation, and so many rows that reordering the weights, which oneDNN does in every call, does not count.
 _PIECE_BYTES = 12 << 20
-# A 1×1 convolution with GELU in one operator, which torch.compile uses. It is not public: where it is missing, the two
-# steps do.
-_CONVOLUTION_GELU = getattr(torch.ops.mkldnn, '_convolution_pointwise', None) if torch.backends.mkldnn.is_available() \
-    else None
+# A linear layer by oneDNN, with what follows it in the same operator, which torch.compile uses. It is not public: where
+# it is missing, the separate steps do.
+_LINEAR = getattr(torch.ops.mkldnn, '_linear_pointwise', None) if torch.backends.mkldnn.is_available() else None
 
 
 def pieces(rows: Tensor, hidden: int, dtype: torch.dtype) -> Iterator[slice]:
@@ -46,29 +45,25 @@ def normalize(rows: Tensor, parameters: tuple[Tensor, Tensor], eps: float) -> tu
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A linear layer as the 1×1 convolution that it is, which is more than twice as fast as F.linear here."""
-    out = F.conv2d(_as_column(rows), weight[:, :, None, None], bias)
-    return out.permute(0, 2, 3, 1).reshape(len(rows), len(weight))
+    return _linear(rows, weight, bias, 'none') if _is_onednn(rows) else F.linear(rows, weight, bias)
 
 
 def linear_gelu(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    if _CONVOLUTION_GELU is None or rows.dtype not in (torch.float32, torch.bfloat16):
-        return torch.ops.aten.gelu_(linear(rows, weight, bias))
-    out = _CONVOLUTION_GELU(_as_column(rows), weight[:, :, None, None], bias, [0, 0], [1, 1], [1, 1], 1, 'gelu', [],
-                            'none')
-    return out.permute(0, 2, 3, 1).reshape(len(rows), len(weight))
+    if _is_onednn(rows):
+        return _linear(rows, weight, bias, 'gelu')
+    return torch.ops.aten.gelu_(F.linear(rows, weight, bias))
 
 
 def weight_grad(grad: Tensor, given: Tensor) -> Tensor:
-    """The gradient of a linear layer's weight; in float32 oneDNN's convolutions are twice as fast as torch.mm."""
-    if grad.dtype != torch.float32:
-        return grad.t() @ given
-    weight = grad.new_empty(1).expand(grad.shape[1], given.shape[1], 1, 1)
-    return torch.ops.aten.convolution_backward(
-        _as_column(grad), _as_column(given), weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1,
-        [False, True, False])[1].flatten(1)
+    """The gradient of a linear layer's weight; oneDNN is the faster one where the layer makes fewer channels."""
+    if given.shape[1] > grad.shape[1] and _is_onednn(grad):
+        return _linear(grad.t(), given.t(), None, 'none')
+    return grad.t() @ given
 
 
-def _as_column(rows: Tensor) -> Tensor:
-    """(R, C) → (1, C, R, 1) in channels-last memory."""
-    return rows.view(1, len(rows), 1, rows.shape[1]).permute(0, 3, 1, 2)
+def _linear(rows: Tensor, weight: Tensor, bias: Tensor | None, then: str) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, then, [], 'none')
+
+
+def _is_onednn(rows: Tensor) -> bool:
+    return _LINEAR is not None and rows.dtype in (torch.float32, torch.bfloat16)
