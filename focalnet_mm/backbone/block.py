@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .compute import BlockTensors, compute_block
 from .modulation import FocalModulation
@@ -73,16 +74,21 @@ class Block(nn.Module):
             self.gamma_2 = nn.Parameter(torch.full((embed_dims,), float(layer_scale_init_value)))
         self._built = Recording(self, '_built')
 
-    def forward(self, x: Tensor, implementation: str = 'reference') -> Tensor:
+    def forward(self, x: Tensor, implementation: str = 'reference', with_cp: bool = False) -> Tensor:
         """(N, H, W, C) → (N, H, W, C).
 
         Args:
             x: The map.
             implementation: What :func:`~focalnet_mm.backbone.compute.choose` returned. Where anything of the block is
                 not as it was built, the reference computes it: the modules, as they stand.
+            with_cp: Whether the backward pass computes the block once more, in place of keeping its activations.
         """
+        with_cp = with_cp and torch.is_grad_enabled()
         if implementation != 'reference' and is_as_built(self._built, self) and self._can_be_computed(x):
-            return self._compute(x)
+            return self._compute(x, with_cp)
+        return checkpoint(self._run_modules, x, use_reentrant=False) if with_cp else self._run_modules(x)
+
+    def _run_modules(self, x: Tensor) -> Tensor:
         x = x + self._branch(x, self.norm1, self.modulation, self.gamma_1)
         return x + self._branch(x, self.norm2, self.mlp, self.gamma_2)
 
@@ -103,7 +109,7 @@ class Block(nn.Module):
                 and not (self.mlp.drop.training and self.mlp.drop.p)
                 and not (self.modulation.proj_drop.training and self.modulation.proj_drop.p))
 
-    def _compute(self, x: Tensor) -> Tensor:
+    def _compute(self, x: Tensor, recompute: bool) -> Tensor:
         """The block by another implementation, without dropout."""
         autocast = torch.is_autocast_enabled(x.device.type)
         dtype = torch.get_autocast_dtype(x.device.type) if autocast else self.norm1.weight.dtype
@@ -113,7 +119,7 @@ class Block(nn.Module):
             if self.drop_path.training and not isinstance(self.drop_path, nn.Identity):
                 drops = [self.drop_path(x.new_ones(len(x), 1, 1, 1, dtype=dtype)) for _ in range(2)]
             return compute_block(x.contiguous(), self._tensors(), drops, [norm.eps for norm in norms], self.post_norm,
-                                 self.modulation.normalize_modulator, dtype)
+                                 self.modulation.normalize_modulator, dtype, recompute)
 
     def _tensors(self) -> BlockTensors:
         modulation, mlp = self.modulation, self.mlp

@@ -11,7 +11,6 @@ from mmengine.model import BaseModule, initialize
 from mmengine.model.weight_init import PretrainedInit
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from . import compute
 from .archs import resolve_arch
@@ -174,9 +173,7 @@ class FocalNet(BaseModule):
         features = {}
         for i, stage in enumerate(self._stages()):
             for block in stage.blocks:
-                recompute = self.with_cp and torch.is_grad_enabled()
-                x = checkpoint(block, x, implementation, use_reentrant=False) if recompute else block(
-                    x, implementation)
+                x = block(x, implementation, self.with_cp)
             if i in self.out_indices:
                 feature = getattr(self, f'norm{i}')(x).permute(0, 3, 1, 2)
                 features[i] = feature.contiguous(memory_format=memory_format)

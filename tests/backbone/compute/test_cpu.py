@@ -292,13 +292,17 @@ class TestChoice:
             for found, expected in zip(*outputs, strict=True):
                 close(found, expected, 1e-10)
 
-    def test_recomputed_blocks(self):
-        reference, fused = pair('pre-norm', with_cp=True)
-        x = random(1, 3, 40, 40)
-        for net in (reference, fused):
-            sum(feature.sin().sum() for feature in net(x)).backward()
-        for found, expected in zip(fused.parameters(), reference.parameters(), strict=True):
-            close(found.grad, expected.grad, 1e-9)
+    @pytest.mark.parametrize('kind', SETTINGS)
+    def test_recomputed_blocks(self, kind):
+        """Beside torch's checkpoints of the reference, and the reference that keeps everything."""
+        nets = [*pair(kind, with_cp=True, drop_path_rate=0.5), pair(kind, drop_path_rate=0.5)[0]]
+        for net in nets:
+            net.load_state_dict(nets[0].state_dict())
+            torch.manual_seed(5)
+            sum(feature.sin().sum() for feature in net.train()(random(3, 3, 40, 40))).backward()
+        for expected, *found in zip(*(net.parameters() for net in nets), strict=True):
+            for parameter in found:
+                close(parameter.grad, expected.grad, 1e-9)
 
 
 def test_memory_does_not_grow():

@@ -24,7 +24,7 @@ __all__ = ['compute_block']
 
 
 def compute_block(x: Tensor, tensors: BlockTensors, drops: list[Tensor], eps: list[float], post_norm: bool,
-                  normalize_modulator: bool, dtype: torch.dtype) -> Tensor:
+                  normalize_modulator: bool, dtype: torch.dtype, recompute: bool = False) -> Tensor:
     """What a block computes, with a graph where derivatives are wanted; second ones go through the plain steps.
 
     Args:
@@ -35,15 +35,17 @@ def compute_block(x: Tensor, tensors: BlockTensors, drops: list[Tensor], eps: li
         post_norm: Whether the norms come behind modulation and MLP.
         normalize_modulator: Whether to divide the aggregated context by the number of levels + 1.
         dtype: In which to compute convolutions and linear layers; norms and residual sums stay as they are.
+        recompute: Whether the backward pass computes once more what it needs, in place of keeping it.
 
     Returns:
         Feature map (N, H, W, C), contiguous.
     """
     lists = tensors.flatten()
-    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *itertools.chain(*lists)))
+    learning = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *itertools.chain(*lists)))
     # torch.compile takes the whole as one operator; called without it or a graph, that would only cost time.
     compiling = torch.compiler.is_compiling()
-    run = _block if keep or compiling else _compute_block
+    run = _block if learning or compiling else _compute_block
+    keep = learning and not recompute
     return run(x, *lists, drops, eps, post_norm, normalize_modulator, dtype, keep, compiling)[0]
 
 
@@ -80,9 +82,13 @@ def _(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], scales: list[T
 def _block_backward(grad: Tensor, x: Tensor, parameters: list[Tensor], kernels: list[Tensor], scales: list[Tensor],
                     drops: list[Tensor], kept: list[Tensor], eps: list[float], post_norm: bool,
                     normalize_modulator: bool, dtype: torch.dtype, wanted: list[bool]) -> list[Tensor]:
-    """Gradients of the input, the parameters, the kernels and the layer scales, empty where they are not wanted."""
-    found = Kept.unflatten(kept, len(kernels), kept_branches(scales, post_norm))
+    """Gradients of the input, the parameters, the kernels and the layer scales, empty where they are not wanted.
+
+    What the forward pass did not keep is computed once more.
+    """
     tensors = BlockTensors.unflatten(parameters, kernels, scales)
+    found = (Kept.unflatten(kept, len(kernels), kept_branches(scales, post_norm)) if kept else
+             Forward(x, tensors, drops, eps, post_norm, normalize_modulator, dtype).kept())
     grad_x, grads = Backward(grad, x, tensors, drops, found, eps, post_norm, normalize_modulator, dtype, wanted).run()
     given = itertools.chain(*tensors.flatten())
     return [grad_x, *(found.view_as(tensor).to(tensor.dtype) if len(found) else tensor.new_empty(0)

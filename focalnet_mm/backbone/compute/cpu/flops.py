@@ -32,7 +32,10 @@ def _backward(grad: Shape, x: Shape, parameters: Sequence[Shape], kernels: Seque
               kept: Any, eps: Any, post_norm: bool, normalize: bool, dtype: Any, wanted: Sequence[bool],
               **kwargs: Any) -> int:
     layers, depthwise = _multiply_adds(x, parameters, kernels)
-    # The gradients of the inputs, those of the weights that are asked for, and query and modulator once more.
+    # The gradients of the inputs, those of the weights that are asked for, and query and modulator once more; where
+    # nothing was kept, all but the last layer too.
     learning = sum(count for count, is_wanted in zip(layers, wanted[1:6]) if is_wanted)
     again = layers[1] + math.prod(x) * x[-1]
+    if not kept:
+        again += sum(layers[:4]) + depthwise
     return 2 * (sum(layers) + depthwise + learning + depthwise * wanted[-2] + again)

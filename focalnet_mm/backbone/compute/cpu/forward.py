@@ -88,21 +88,32 @@ class Forward(Pass):
 
     def run(self, keep: bool, whole: bool) -> list[Tensor]:
         """The block's output and, if told to, what its backward pass needs."""
+        out = torch.empty_like(self.rows, dtype=residual_dtype(self.rows, self.tensors.scales))
+        kept = self._compute(out, keep, whole)
+        return [out.view(self.x.shape), *(kept.flatten() if kept else [])]
+
+    def kept(self) -> Kept:
+        """What the backward pass needs, without the output."""
+        kept = self._compute(None, True, False)
+        assert kept is not None
+        return kept
+
+    def _compute(self, out: Tensor | None, keep: bool, whole: bool) -> Kept | None:
         rows, tensors = self.rows, self.tensors
         context, gates = self._context()
         aggregated, levels = aggregate(as_map(context, self.size), as_map(gates, self.size), tensors.kernels,
                                        self.normalize_modulator, keep)
         aggregated = as_rows(aggregated)
-        out = torch.empty_like(rows, dtype=residual_dtype(rows, tensors.scales))
+        dtype = residual_dtype(rows, tensors.scales)
         kept = None
         if keep:
             branches = [torch.empty_like(context) for _ in range(kept_branches(tensors.scales, self.post_norm))]
             hidden = [rows.new_empty(len(rows), len(tensors.fc1[0]), dtype=self.dtype)] if whole else []
-            kept = Kept(context, gates, aggregated, [as_rows(level) for level in levels], torch.empty_like(out),
-                         branches, hidden)
+            kept = Kept(context, gates, aggregated, [as_rows(level) for level in levels],
+                         torch.empty_like(rows, dtype=dtype), branches, hidden)
         activated: Tensor | None = None
         for piece in self.pieces():
-            half = kept.half[piece] if kept else torch.empty_like(out[piece])
+            half = kept.half[piece] if kept else torch.empty_like(rows[piece], dtype=dtype)
             branch = self._modulation(piece, aggregated[piece])
             self._residual(rows[piece], branch, piece, 0, half)
             if kept and kept.branches:
@@ -114,15 +125,18 @@ class Forward(Pass):
                     kept.hidden[0][piece] = before
                 else:
                     kept.hidden.append(before)
+                if out is None and not kept.branches:
+                    continue
                 activated = torch.empty_like(before) if activated is None else activated
                 given = torch.ops.aten.gelu.out(before, out=activated[:len(before)])
             else:
                 given = linear_gelu(given, *tensors.fc1)
             branch = linear(given, *tensors.fc2)
-            self._residual(half, branch, piece, 1, out[piece])
+            if out is not None:
+                self._residual(half, branch, piece, 1, out[piece])
             if kept and kept.branches:
                 kept.branches[1][piece] = branch
-        return [out.view(self.x.shape), *(kept.flatten() if kept else [])]
+        return kept
 
     def _context(self) -> tuple[Tensor, Tensor]:
         channels, count = self.rows.shape[1], len(self.tensors.kernels) + 1
