@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from ..data.pictures import to_bgr
 from .maps import FocalMaps
 
 if TYPE_CHECKING:
@@ -20,12 +21,13 @@ def as_picture(inputs: Tensor) -> np.ndarray:
     """An image of a batch, as it is drawn.
 
     Args:
-        inputs: One of the batch's ``inputs`` (3, H, W), BGR from 0 to 255, as mmcv loads images.
+        inputs: One of the batch's ``inputs`` (C, H, W), in most configs BGR from 0 to 255, as mmcv loads images. Of
+            other channels and depths the picture shows what :func:`~focalnet_mm.data.pictures.to_bgr` shows.
 
     Returns:
         RGB image (H, W, 3), uint8.
     """
-    return inputs.cpu().numpy().transpose(1, 2, 0)[..., ::-1].astype(np.uint8)
+    return to_bgr(inputs.cpu().numpy().transpose(1, 2, 0))[..., ::-1].copy()
 
 
 def plot_focal_maps(image: np.ndarray, maps: Mapping[tuple[int, int], FocalMaps], index: int = 0,
@@ -70,7 +72,8 @@ def plot_focal_maps(image: np.ndarray, maps: Mapping[tuple[int, int], FocalMaps]
         if bar.solids is not None:
             bar.solids.set_alpha(1)
     if title:
-        figure.suptitle(title)
+        # A name with two dollar signs is no formula.
+        figure.suptitle(title, parse_math=False)
     return figure
 
 

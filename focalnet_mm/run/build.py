@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import BaseModel, BaseTTAModel, is_model_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from ..weights import SCHEME, local_file, read_model
-from .config import default_meta, innermost
+from .config import default_meta, innermost, scope_of
 from .machine import replace_sync_bn
 
-__all__ = ['build_model', 'check_checkpoint', 'load_model', 'load_weights', 'prepare_image', 'read_any_layout',
-           'unwrap']
+__all__ = ['build_model', 'check_checkpoint', 'load_model', 'load_weights', 'read_any_layout', 'unwrap']
 
 
 def build_model(cfg: Config, device: str = 'cpu') -> BaseModel:
     """The model of a config before its weights are initialised or loaded.
 
     Args:
-        cfg: The config, of any library: its ``default_scope`` becomes the current one.
+        cfg: The config, of any library: its ``default_scope``, or the library of its model, becomes the current one.
         device: Where the tensors lie; ``'meta'`` for a model without memory for its weights.
 
     Returns:
         The model in training mode, with BN for SyncBN, which needs several processes.
     """
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    init_default_scope(cfg.get('default_scope') or scope_of(cfg))
     settings = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor'):
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)
@@ -69,8 +66,8 @@ def load_weights(model: BaseModel, cfg: Config, checkpoint: str) -> None:
     """Load a checkpoint into the model of a config, with the classes that it was trained for.
 
     Args:
-        model: The model, changed in place. ``dataset_meta`` becomes that of the checkpoint, or, where it says nothing,
-            that of the config's data set.
+        model: The model, or what wraps it for test-time augmentation, changed in place. The model's ``dataset_meta``
+            becomes that of the checkpoint, or, where it says nothing, that of the config's data set.
         cfg: The config.
         checkpoint: As :func:`~focalnet_mm.weights.read_model` takes it.
 
@@ -79,35 +76,11 @@ def load_weights(model: BaseModel, cfg: Config, checkpoint: str) -> None:
         ValueError: It cannot be read, or is not of this config.
     """
     read = read_model(checkpoint)
+    model = unwrap(model)
     _check_tensors(model, read['state_dict'], checkpoint)
     model.load_state_dict(read['state_dict'], strict=False)
     meta = {key.lower(): value for key, value in (read['meta'].get('dataset_meta') or {}).items()}
     model.dataset_meta = {**_test_meta(cfg), **{key: value for key, value in meta.items() if value is not None}}
-
-
-def prepare_image(cfg: Config) -> Callable[[np.ndarray, str], dict[str, Any]]:
-    """The test pipeline of a config, for images that are read already and have no annotations.
-
-    Args:
-        cfg: The config.
-
-    Returns:
-        (BGR image (H, W, 3) in uint8, its path) → batch of one, as the config's data loader gives it.
-
-    Raises:
-        ValueError: The config has no test data and with it no pipeline.
-    """
-    if not cfg.get('test_dataloader'):
-        raise ValueError('The config has no test_dataloader, whose pipeline would prepare images.')
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    pipeline = Compose([step for step in innermost(cfg.test_dataloader.dataset).pipeline
-                        if not step['type'].startswith('Load')])
-
-    def prepare(image: np.ndarray, path: str) -> dict[str, Any]:
-        data = pipeline(dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2], img_path=path, img_id=0))
-        return pseudo_collate([data])
-
-    return prepare
 
 
 def read_any_layout(source: str) -> str:

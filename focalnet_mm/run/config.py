@@ -11,9 +11,11 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, MODELS
 
-__all__ = ['default_meta', 'evaluators', 'innermost', 'load_config', 'type_name']
+__all__ = ['default_meta', 'evaluators', 'innermost', 'load_config', 'scope_of', 'type_name']
+
+_LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
 
 
 def load_config(file: str, options: Mapping[str, Any] | None = None, work_dir: str | None = None,
@@ -77,6 +79,30 @@ def type_name(settings: Any) -> str:
     return getattr(kind, '__name__', type(kind).__name__)
 
 
+def scope_of(cfg: Config) -> str:
+    """The library that the model of a config is of.
+
+    Args:
+        cfg: The config. Where its model is a class, or another library's, its ``default_scope`` says nothing of that.
+
+    Returns:
+        mmdet, mmseg or mmpretrain; for models of none of these the ``default_scope``, or mmengine without one.
+    """
+    scope = cfg.get('default_scope') or 'mmengine'
+    kind = (cfg.get('model') or {}).get('type')
+    if isinstance(kind, str):
+        root = kind.partition('.')[0]
+        if root in _LIBRARIES or scope in _LIBRARIES:
+            return root if root in _LIBRARIES else scope
+        # The registry knows no such name, or not the library.
+        with contextlib.suppress(RuntimeError, KeyError), MODELS.switch_scope_and_registry(scope) as registry:
+            kind = registry.get(kind)
+    for base in getattr(kind, '__mro__', ()):
+        if base.__module__.partition('.')[0] in _LIBRARIES:
+            return base.__module__.partition('.')[0]
+    return scope
+
+
 def innermost(dataset: Any) -> Any:
     """The settings of a data set without those that repeat or filter it."""
     while 'dataset' in dataset:
@@ -92,9 +118,11 @@ def evaluators(cfg: Config, split: str) -> list[dict[str, Any]]:
 
 def default_meta(cfg: Config, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a data set's type says of its classes."""
-    scope = cfg.get('default_scope', 'mmengine')
-    with contextlib.suppress(ImportError):
-        importlib.import_module(f'{scope}.datasets')
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        found = registry.get(dataset.get('type', ''))
-    return getattr(found, 'METAINFO', {})
+    kind = dataset.get('type', '')
+    if isinstance(kind, str):
+        scope = cfg.get('default_scope') or scope_of(cfg)
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f'{scope}.datasets')
+        with DATASETS.switch_scope_and_registry(scope) as registry:
+            kind = registry.get(kind)
+    return getattr(kind, 'METAINFO', {})

@@ -1,0 +1,201 @@
+"""Images of any channels and depth: the predictions are those of the library's own test on the same files."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from focalnet_mm.cli import run as command
+from focalnet_mm.predict import Predictor
+from focalnet_mm.run.images import ImagePipeline
+
+LIBRARIES = ['mmdet', 'mmseg', 'mmpretrain']
+UNCHANGED = dict(type='LoadImageFromFile', color_type='unchanged')
+KINDS = {
+    'grey, 8 bits': (1, np.uint8, dict(type='LoadImageFromFile', color_type='grayscale')),
+    'grey, 16 bits': (1, np.uint16, UNCHANGED),
+    'colour, 8 bits': (3, np.uint8, dict(type='LoadImageFromFile')),
+    'colour, 8 bits, Pillow, float': (3, np.uint8, dict(type='LoadImageFromFile', imdecode_backend='pillow',
+                                                        to_float32=True)),
+    'colour, 16 bits': (3, np.uint16, UNCHANGED),
+    'four channels, 8 bits': (4, np.uint8, UNCHANGED),
+    'four channels, 16 bits': (4, np.uint16, UNCHANGED),
+    'six channels, 8 bits': (6, np.uint8, dict(type='LoadArray')),
+    'six channels, 16 bits': (6, np.uint16, dict(type='LoadArray')),
+    'six files, 8 bits': (6, np.uint8, dict(type='mmdet.LoadMultiChannelImageFromFiles')),
+    'six files, 16 bits': (6, np.uint16, dict(type='mmdet.LoadMultiChannelImageFromFiles')),
+}
+
+
+def image_of(channels, dtype, seed):
+    image = np.random.default_rng(seed).integers(np.iinfo(dtype).max // 8, size=(5, 6, channels)).astype(dtype)
+    image = np.dstack([cv2.resize(image[..., i], (90, 60)) for i in range(channels)])
+    return image[..., 0] if channels == 1 else image
+
+
+def write(folder, image, loader, seed):
+    """A picture as the loader takes it: what the data set gives it, and what a user names."""
+    if loader['type'] == 'LoadArray':
+        np.save(folder / f'{seed}.npy', image)
+        return str(folder / f'{seed}.npy'), folder / f'{seed}.npy'
+    if loader['type'].endswith('FromFiles'):
+        (folder / str(seed)).mkdir()
+        # Their order is that of the numbers.
+        files = [str(folder / str(seed) / f'band{i + 5}.png') for i in range(image.shape[2])]
+        for i, file in enumerate(files):
+            cv2.imwrite(file, image[..., i])
+        return files, folder / str(seed)
+    cv2.imwrite(str(folder / f'{seed}.png'), image)
+    return str(folder / f'{seed}.png'), folder / f'{seed}.png'
+
+
+def assert_same(entries, expected, scope):
+    if scope == 'mmdet':
+        expected = expected['pred_instances']
+        assert len(entries) == len(expected['scores']) > 5
+        np.testing.assert_allclose([entry['score'] for entry in entries], expected['scores'], rtol=1e-5)
+        assert [entry['category_id'] for entry in entries] == expected['labels'].tolist()
+        boxes = np.array([entry['bbox'] for entry in entries])
+        boxes[:, 2:] += boxes[:, :2]
+        np.testing.assert_allclose(boxes, expected['bboxes'], rtol=1e-4, atol=1e-3)
+        assert [entry['segmentation']['counts'].encode() for entry in entries] == [
+            mask['counts'] for mask in expected['masks']]
+    elif scope == 'mmseg':
+        labels = expected['pred_sem_seg']['data'][0].numpy()
+        assert len(np.unique(labels)) == len(entries) > 1
+        for entry in entries:
+            np.testing.assert_array_equal(coco.decode(entry['segmentation']), labels == entry['category_id'])
+    else:
+        best = expected['pred_score'].topk(5)
+        np.testing.assert_allclose([entry['score'] for entry in entries], best.values, rtol=1e-5)
+        assert [entry['category_id'] for entry in entries] == best.indices.tolist()
+
+
+@pytest.mark.parametrize('scope', LIBRARIES)
+@pytest.mark.parametrize('kind', KINDS)
+def test_predictions_are_those_of_the_test(kind, scope, config_for, save_weights, tested, tmp_path):
+    channels, dtype, loader = KINDS[kind]
+    cfg = config_for(scope, channels, loader)
+    checkpoint = save_weights(cfg, tmp_path / 'x.pth')
+    images = [image_of(channels, dtype, seed) for seed in range(2)]
+    files, named = zip(*[write(tmp_path, image, loader, seed) for seed, image in enumerate(images)])
+    expected = tested(cfg, checkpoint, list(files), tmp_path)
+    predictor = Predictor(cfg, checkpoint, 'cpu')
+    for file, image, of_test in zip(files, images, expected):
+        loaded = predictor.load(file)
+        np.testing.assert_array_equal(loaded.image.squeeze(), image)
+        sample = predictor.predict(loaded)
+        assert_same(predictor.entries(sample, 1), of_test, scope)
+        drawn = predictor.draw(loaded.image, sample)
+        assert (drawn.shape, drawn.dtype) == ((60, 90, 3), np.uint8)
+        # What was loaded in another way is taken as it is.
+        assert_same(predictor.entries(predictor.predict(image), 1), of_test, scope)
+
+
+@pytest.mark.parametrize(('kind', 'scope', 'words'), [
+    ('colour, 16 bits', 'mmdet', 'the pictures show each image scaled from its own range (uint16) to 8 bits'),
+    ('four channels, 8 bits', 'mmseg', 'has 4 channels in uint8; the pictures show channels 1 to 3 of 4\n'),
+    ('six files, 16 bits', 'mmpretrain', 'the pictures show channels 1 to 3 of 6, each image scaled from its own'),
+    ('six channels, 8 bits', 'mmdet', 'the pictures show channels 1 to 3 of 6\n')])
+def test_commands(kind, scope, words, config_for, save_weights, tested, tmp_path, capfd):
+    """Predictions of files and folders, pictures of them, and maps."""
+    channels, dtype, loader = KINDS[kind]
+    cfg = config_for(scope, channels, loader)
+    checkpoint = save_weights(cfg, tmp_path / 'x.pth')
+    cfg.dump(tmp_path / 'config.py')
+    (tmp_path / 'in').mkdir()
+    files, named = zip(*[write(tmp_path / 'in', image_of(channels, dtype, seed), loader, seed) for seed in range(2)])
+    expected = tested(cfg, checkpoint, list(files), tmp_path)
+    for path in tmp_path.rglob('*.labels.png'):
+        path.unlink()
+    inputs = [str(path) for path in named] if loader['type'] == 'LoadArray' else [str(tmp_path / 'in')]
+    capfd.readouterr()
+    command('predict', [str(tmp_path / 'config.py'), checkpoint, *inputs, '--out', str(tmp_path / 'out'),
+                        '--device', 'cpu'], 'predict')
+    assert words in capfd.readouterr().err
+    found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
+    for image, of_test in zip(found['images'], expected, strict=True):
+        assert_same([entry for entry in found['annotations'] if entry['image_id'] == image['id']], of_test, scope)
+        assert (image['height'], image['width']) == (60, 90)
+        assert image.get('channels') == ([f'band{i}.png' for i in range(5, 11)] if 'files' in kind else None)
+    pictures = sorted((tmp_path / 'out' / 'pictures').iterdir())
+    assert [cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape for path in pictures] == [(60, 90, 3)] * 2
+    command('explain', [str(tmp_path / 'config.py'), *inputs, '--checkpoint', checkpoint, '--out',
+                        str(tmp_path / 'maps'), '--device', 'cpu', '--stage', '3'], 'explain')
+    assert words.partition('the pictures')[2].strip() in capfd.readouterr().err
+    assert len(list((tmp_path / 'maps' / 'figures').iterdir())) == 2
+
+
+@pytest.mark.parametrize('scope', LIBRARIES)
+def test_wrong_channels_are_told_and_the_rest_goes_on(scope, config_for, save_weights, tmp_path, capfd):
+    cfg = config_for(scope, 3, UNCHANGED)
+    checkpoint = save_weights(cfg, tmp_path / 'x.pth')
+    cfg.dump(tmp_path / 'config.py')
+    (tmp_path / 'in').mkdir()
+    for channels in (1, 3, 4):
+        cv2.imwrite(str(tmp_path / 'in' / f'{channels}.png'), image_of(channels, np.uint8, 0))
+    config, folder = str(tmp_path / 'config.py'), str(tmp_path / 'in')
+    for name, arguments in (('predict', [config, checkpoint, folder]),
+                            ('explain', [config, folder, '--checkpoint', checkpoint])):
+        with pytest.raises(SystemExit, match='2 of 3 inputs'):
+            command(name, [*arguments, '--out', str(tmp_path / name), '--device', 'cpu'], name)
+        told = capfd.readouterr().err
+        assert 'Traceback' not in told
+        for path in ('1.png', '4.png'):
+            assert [line for line in told.splitlines() if path in line and line.startswith(f'{name}: ')]
+    found = json.loads((tmp_path / 'predict' / 'predictions.json').read_text())
+    assert [image['file_name'].rsplit('/', 1)[1] for image in found['images']] == ['3.png']
+
+
+@pytest.mark.parametrize('loader', [dict(type='LoadImageFromNDArray'), dict(type='LoadImageFromFile')])
+@pytest.mark.parametrize('scope', ['mmdet', 'mmseg'])
+def test_arrays_of_a_loader_that_takes_no_files(scope, loader, config_for, tmp_path):
+    cv2.imwrite(str(tmp_path / 'x.png'), image_of(3, np.uint8, 0))
+    loaded = ImagePipeline(config_for(scope, 3, loader))(tmp_path / 'x.png')
+    np.testing.assert_array_equal(loaded.image, image_of(3, np.uint8, 0))
+
+
+class TestSteps:
+
+    def test_storage_is_that_of_the_named_file(self, config_for, tmp_path):
+        """A local file is no entry of the data base that the config's data set lies in; a URL is read as it says."""
+        cv2.imwrite(str(tmp_path / 'x.png'), image_of(3, np.uint8, 0))
+        loader = dict(type='LoadImageFromFile', backend_args=dict(backend='lmdb', db_path=str(tmp_path / 'nowhere')))
+        pipeline = ImagePipeline(config_for('mmdet', 3, loader))
+        np.testing.assert_array_equal(pipeline(tmp_path / 'x.png').image, image_of(3, np.uint8, 0))
+        with pytest.raises(ValueError, match='s3://bucket/x.png is damaged or no image that LoadImageFromFile'):
+            pipeline('s3://bucket/x.png')
+
+    def test_url(self, config_for, serve, tmp_path):
+        cv2.imwrite(str(tmp_path / 'x.png'), image_of(3, np.uint8, 0))
+        with serve() as served:
+            served.files['/x.png'] = (tmp_path / 'x.png').read_bytes()
+            image = ImagePipeline(config_for('mmseg', 3, dict(type='LoadImageFromFile')))(f'{served.url}/x.png').image
+        np.testing.assert_array_equal(image, image_of(3, np.uint8, 0))
+
+    def test_a_step_that_fails(self, config_for, tmp_path):
+        """Without a picture that could be loaded it is no error of the picture."""
+        cv2.imwrite(str(tmp_path / 'x.png'), image_of(3, np.uint8, 0))
+        cfg = config_for('mmdet', 3, dict(type='LoadImageFromFile'))
+        cfg.test_dataloader.dataset.pipeline.insert(1, dict(type='Normalize', mean=[0.0] * 7, std=[1.0] * 7))
+        with pytest.raises(ValueError, match=r'x\.png was read as 90 × 60 pixels of 3 channels in uint8, and the step '
+                                             r'Normalize of the config.s test pipeline fails on it: '):
+            ImagePipeline(cfg)(tmp_path / 'x.png')
+
+    def test_own_annotations_are_left_out_and_told(self, config_for, tmp_path, log):
+        cv2.imwrite(str(tmp_path / 'x.png'), image_of(3, np.uint8, 0))
+        cfg = config_for('mmdet', 3, dict(type='LoadImageFromFile'))
+        cfg.test_dataloader.dataset.pipeline.insert(1, dict(type='LoadTruth'))
+        pipeline = ImagePipeline(cfg)
+        for _ in range(2):
+            np.testing.assert_array_equal(pipeline(tmp_path / 'x.png').image, image_of(3, np.uint8, 0))
+        assert [line for line in log if 'LoadTruth' in line] == [
+            "The step LoadTruth of the test pipeline is left out: it needs 'truth', which only a data set has."]
+
+    def test_no_pipeline(self, config_for):
+        cfg = config_for('mmdet', 3, dict(type='LoadImageFromFile'))
+        del cfg.test_dataloader
+        with pytest.raises(ValueError, match='The config has no pipeline in its test_dataloader'):
+            ImagePipeline(cfg)
