@@ -104,7 +104,8 @@ class _Writer:
                 done += 1
                 progress.advance(task)
         if complete and done < count:
-            self.say(f'{item.path} ends after {done} of the {count} frames that it says it has: it may be damaged there')
+            self.say(f'{item.path} ends after {done} of the {count} frames that it says it has: it may be '
+                     'damaged there')
         _check_film(target, done)
         return complete
 

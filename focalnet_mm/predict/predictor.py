@@ -17,7 +17,7 @@ from mmengine.registry import VISUALIZERS
 from ..backbone.focalnet import find_backbone
 from ..data.pictures import to_bgr
 from ..run.build import load_model, unwrap
-from ..run.config import scope_of
+from ..run.config import scope_of, type_name
 from ..run.images import ImagePipeline, Loaded
 
 __all__ = ['Predictor']
@@ -194,7 +194,9 @@ def _visualizer(cfg: Config, scope: str) -> Any:
     """The config's visualizer, which neither writes nor sends anything; for classifiers always mmpretrain's."""
     settings = dict(cfg.get('visualizer') or {}) if scope != 'mmpretrain' else {}
     settings = {key: value for key, value in settings.items() if key not in ('name', 'save_dir', 'vis_backends')}
-    settings.setdefault('type', f'{scope}.{_VISUALIZERS[scope]}')
+    # mmengine's own draws nothing of a prediction.
+    if type_name(settings) in ('', 'Visualizer'):
+        settings = dict(type=f'{scope}.{_VISUALIZERS[scope]}')
     # mmengine keeps one a name.
     return VISUALIZERS.build(dict(settings, name=f'predict-{uuid.uuid4()}'))
 

@@ -7,6 +7,6 @@ from .evaluation import add_tta, draw_predictions, keep_predictions
 from .images import ImagePipeline
 from .machine import fit_to_machine
 
-__all__ = ['CheckClasses', 'ClassMismatchError', 'ImagePipeline', 'add_tta', 'build_model', 'check_checkpoint', 'check_classes',
-           'check_data', 'check_folder', 'draw_predictions', 'fit_to_machine', 'keep_predictions', 'load_config',
-           'load_model', 'load_weights', 'read_any_layout']
+__all__ = ['CheckClasses', 'ClassMismatchError', 'ImagePipeline', 'add_tta', 'build_model', 'check_checkpoint',
+           'check_classes', 'check_data', 'check_folder', 'draw_predictions', 'fit_to_machine', 'keep_predictions',
+           'load_config', 'load_model', 'load_weights', 'read_any_layout']

@@ -41,20 +41,21 @@ class ImagePipeline:
         cfg: The config.
 
     Raises:
-        ValueError: The config has no test data and with it no pipeline.
+        ValueError: The config has no test data and with it no pipeline, or a step of it could not be made.
     """
 
     def __init__(self, cfg: Config) -> None:
         dataset = _first_dataset((cfg.get('test_dataloader') or {}).get('dataset') or {})
         if not dataset.get('pipeline'):
             raise ValueError('The config has no pipeline in its test_dataloader, which would load images.')
-        init_default_scope(cfg.get('default_scope') or scope_of(cfg))
+        self._scope: str = cfg.get('default_scope') or scope_of(cfg)
+        init_default_scope(self._scope)
         steps = [step for step in dataset.pipeline if not _is_annotation(step)]
         self._names = [type_name(step) or type(step).__name__ for step in steps]
         self._settings = steps
         #: Names of loading steps that want what only a data set has.
         self._useless: set[str] = set()
-        self._steps: dict[bool, list[Compose]] = {}
+        self._local = self._built([_on_this_disk(step) for step in steps])
         self._collate = _collate_fn(cfg.test_dataloader)
         self._zero_label = bool(dataset.get('reduce_zero_label'))
         #: Name of the step that loads the image.
@@ -82,7 +83,7 @@ class ImagePipeline:
         """
         name = name or ('the image' if isinstance(source, np.ndarray) else _named(source))
         remote = isinstance(source, str) and '://' in source
-        steps = list(zip(self._names, self._built(remote)))
+        steps = list(zip(self._names, self._built(self._settings) if remote else self._local))
         data: dict[str, Any] = dict(img_path=_plain(source), img_id=0, sample_idx=0, instances=[], seg_fields=[],
                                     reduce_zero_label=self._zero_label)
         while steps and ('img' not in data or steps[0][0].startswith('Load')):
@@ -107,11 +108,17 @@ class ImagePipeline:
                 raise ValueError(f'{name}: the step {step_name} of the config\'s test pipeline gives nothing for it.')
         return Loaded(image, self._collate([data]))
 
-    def _built(self, remote: bool) -> list[Compose]:
-        if remote not in self._steps:
-            steps = self._settings if remote else [_on_this_disk(step) for step in self._settings]
-            self._steps[remote] = [Compose([step]) for step in copy.deepcopy(steps)]
-        return self._steps[remote]
+    def _built(self, steps: Sequence[Any]) -> list[Compose]:
+        # Others may have changed it in the meantime.
+        init_default_scope(self._scope)
+        built = []
+        for name, step in zip(self._names, copy.deepcopy(steps)):
+            try:
+                built.append(Compose([step]))
+            except Exception as error:
+                raise ValueError(f'The step {name} of the config\'s test pipeline could not be made: '
+                                 f'{_sentence(error)}') from error
+        return built
 
     def _load(self, data: dict[str, Any], step_name: str, step: Compose, name: str) -> dict[str, Any]:
         """What a step that loads makes of the data."""
@@ -129,8 +136,8 @@ class ImagePipeline:
                 f'{name}{_size(data["img_path"])} is damaged or no image that {step_name} of the config\'s test '
                 f'pipeline can read: {_sentence(error)}') from error
         if loaded is None:
-            raise ValueError(f'{name}{_size(data["img_path"])} is damaged or no image that {step_name} of the config\'s '
-                             'test pipeline can read: it gives nothing.')
+            raise ValueError(f'{name}{_size(data["img_path"])} is damaged or no image that {step_name} of the '
+                             'config\'s test pipeline can read: it gives nothing.')
         return loaded
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import signal
+import signal as signals
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -15,7 +15,7 @@ class Stop:
     """Whether somebody wishes that work stops."""
 
     #: The signal that said so.
-    signal: signal.Signals | None = None
+    signal: signals.Signals | None = None
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -39,14 +39,14 @@ def stop_on_signals() -> Iterator[Stop]:
     def wish(number: int, _: FrameType | None) -> None:
         if stop:
             raise KeyboardInterrupt
-        stop.signal = signal.Signals(number)
+        stop.signal = signals.Signals(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signals.signal(number, wish) for number in (signals.SIGINT, signals.SIGTERM)}
     try:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signals.signal(number, handler)

@@ -6,6 +6,7 @@ import pickle
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, TRANSFORMS
 from mmengine.runner import Runner
@@ -18,12 +19,12 @@ CONFIGS = dict(mmdet='mmdet/maskrcnn_focalnet_t_shapes.py', mmseg='mmseg/upernet
 class FilesDataset(BaseDataset):
     """Files without annotations, as data sets of each library give them with some."""
 
-    def __init__(self, files, **kwargs):
-        self._files = files
+    def __init__(self, files=(), zero=False, **kwargs):
+        self._files, self._zero = files, zero
         super().__init__(**{'test_mode': True, **kwargs})
 
     def load_data_list(self):
-        return [dict(img_path=path, img_id=i, instances=[], gt_label=0, seg_fields=[], reduce_zero_label=False,
+        return [dict(img_path=path, img_id=i, instances=[], gt_label=0, seg_fields=[], reduce_zero_label=self._zero,
                      seg_map_path=f'{path if isinstance(path, str) else path[0]}.labels.png')
                 for i, path in enumerate(self._files)]
 
@@ -50,11 +51,11 @@ def _config_for(thin_config, scope, channels, loader):
     cfg.model.backbone.in_channels = channels
     cfg.custom_imports = dict(imports=[__name__])
     pipeline = cfg.test_dataloader.dataset.pipeline
-    pipeline[0] = loader
+    pipeline[0] = ConfigDict(loader)
     # mmdet's own preprocessor knows means of one or three channels alone.
     mean = dict(mean=None, std=None) if scope == 'mmdet' else dict(mean=[100.0] * channels, std=[50.0] * channels)
     if scope == 'mmpretrain':
-        cfg.data_preprocessor.update(**mean, to_rgb=channels == 3)
+        cfg.data_preprocessor.update(**mean, to_rgb=channels == 3, num_classes=7)
         # Pillow resizes neither 16 bits nor six channels.
         pipeline[1].update(scale=64, backend='cv2', interpolation='bilinear')
         pipeline[2].update(crop_size=56)
@@ -77,13 +78,14 @@ def config_for(thin_config):
 
 def _tested(cfg, checkpoint, files, folder):
     cfg = copy.deepcopy(cfg)
+    zero = any(step.get('reduce_zero_label') for step in cfg.test_dataloader.dataset.pipeline)
     for path in files:
         cv2.imwrite(f'{path if isinstance(path, str) else path[0]}.labels.png', np.zeros((60, 90), np.uint8))
     pipeline = cfg.test_dataloader.dataset.pipeline
     cfg.test_dataloader = dict(
         batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=cfg.test_dataloader.get('collate_fn') or dict(type='pseudo_collate'),
-        dataset=dict(type='FilesDataset', files=files, pipeline=pipeline))
+        dataset=dict(type='FilesDataset', files=files, zero=zero, pipeline=pipeline))
     dump = 'DumpDetResults' if cfg.default_scope == 'mmdet' else 'DumpResults'
     cfg.test_evaluator = dict(type=dump, out_file_path=str(folder / 'tested.pkl'))
     cfg.load_from, cfg.work_dir = checkpoint, str(folder / 'work')

@@ -70,8 +70,8 @@ def write(folder, scope, style):
     head = f'default_scope = {scope!r}\n'
     if style != 'old':
         head = ''.join(f'from {module} import {name}\n' for name, module in names.items())
-        head += {'no scope': '', 'scope None': 'default_scope = None\n', 'scope mmengine': "default_scope = 'mmengine'\n"}[
-            style]
+        head += {'no scope': '', 'scope None': 'default_scope = None\n',
+                 'scope mmengine': "default_scope = 'mmengine'\n"}[style]
     path = folder / f'{scope}_{style.replace(" ", "_")}.py'
     path.write_text(head + text)
     return path
