@@ -19,7 +19,7 @@ from ..explain import norm_on_objects
 from ..explain.maps import choose_blocks
 from ..explain.report import explain_inputs
 from ..run.build import load_model, prepare_image
-from ..run.checks import check_data, check_folder
+from ..run.checks import check_folder
 from ..run.config import load_config
 from .options import add_cfg_options, add_config, add_force, in_one_sentence
 
@@ -53,15 +53,14 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         if args.images:
             check_folder(out, args.force)
         cfg = load_config(args.config, args.cfg_options)
-        if args.objects:
-            check_data(cfg, 'val')
         inputs, other = find_inputs(args.images, leave_out=out) if args.images else ([], [])
         model = load_model(cfg, args.checkpoint).to(args.device)
         prepare = prepare_image(cfg)
         # Wrong stages and blocks are told before the work.
         choose_blocks(find_backbone(model), args.stage, args.block)
         if args.objects:
-            _print_norm_on_objects(cfg, model, args)
+            with in_one_sentence(parser, (OSError,), cfg):
+                _print_norm_on_objects(cfg, model, args)
     if args.checkpoint is None and not find_backbone(model).pretrained:
         print('No --checkpoint, and the config names none for the backbone: the weights are random.')
     if other:

@@ -15,7 +15,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from ..weights import SCHEME, local_file, read_model
-from .config import default_meta, innermost
+from .config import default_meta, innermost, scope_of
 from .machine import replace_sync_bn
 
 __all__ = ['build_model', 'check_checkpoint', 'load_model', 'load_weights', 'prepare_image', 'read_any_layout',
@@ -32,7 +32,7 @@ def build_model(cfg: Config, device: str = 'cpu') -> BaseModel:
     Returns:
         The model in training mode, with BN for SyncBN, which needs several processes.
     """
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    init_default_scope(scope_of(cfg))
     settings = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor'):
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)

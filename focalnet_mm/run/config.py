@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.registry import DATASETS
 
-__all__ = ['default_meta', 'evaluators', 'innermost', 'load_config', 'type_name']
+__all__ = ['default_meta', 'evaluators', 'innermost', 'load_config', 'scope_of', 'type_name']
 
 
 def load_config(file: str, options: Mapping[str, Any] | None = None, work_dir: str | None = None,
@@ -77,6 +77,15 @@ def type_name(settings: Any) -> str:
     return getattr(kind, '__name__', type(kind).__name__)
 
 
+def scope_of(cfg: Config) -> str:
+    """The library of a config: its ``default_scope``, or, where a pure-Python config has none, that of its model."""
+    scope = cfg.get('default_scope')
+    if scope:
+        return scope
+    kind = dict.get(cfg.get('model') or {}, 'type')
+    return str(getattr(kind, '__module__', 'mmengine') if isinstance(kind, type) else kind or 'mmengine').split('.')[0]
+
+
 def innermost(dataset: Any) -> Any:
     """The settings of a data set without those that repeat or filter it."""
     while 'dataset' in dataset:
@@ -92,9 +101,11 @@ def evaluators(cfg: Config, split: str) -> list[dict[str, Any]]:
 
 def default_meta(cfg: Config, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a data set's type says of its classes."""
-    scope = cfg.get('default_scope', 'mmengine')
-    with contextlib.suppress(ImportError):
-        importlib.import_module(f'{scope}.datasets')
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        found = registry.get(dataset.get('type', ''))
+    scope = scope_of(cfg)
+    found = dataset.get('type', '')
+    if isinstance(found, str):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f'{scope}.datasets')
+        with DATASETS.switch_scope_and_registry(scope) as registry:
+            found = registry.get(found)
     return getattr(found, 'METAINFO', {})
