@@ -10,6 +10,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from focalnet_mm import FocalNet
+from focalnet_mm.backbone.parts import plain_name
 from focalnet_mm.run.build import build_model
 from tests.helpers.training import tiny_runner
 
@@ -122,10 +123,9 @@ def test_wrapped_models(wrap):
     net = FocalNet(**{key: value for key, value in THIN.items() if key != 'type'})
     model = nn.ModuleDict(dict(backbone=net, head=nn.Linear(2, 2)))
     expected = {id(parameter): (0.5 * 0.5**(6 - depth_by_hand(name.removeprefix('backbone.'))
-                                             if name.startswith('backbone') else 0), 0 if 'norm1' in name else 0.25)
+                                             if name.startswith('backbone') else 0), 0 if 'layers.2.blocks.1.norm1' in name else 0.25)
                 for name, parameter in model.named_parameters()}
-    rules = dict(layer_decay_rate=0.5, custom_keys={'backbone.layers.0.blocks.0.norm1': dict(decay_mult=0.0),
-                                                    'norm1': dict(decay_mult=0.0)})
+    rules = dict(layer_decay_rate=0.5, custom_keys={'layers.2.blocks.1.norm1': dict(decay_mult=0.0)})
     if wrap == 'compile':
         net.layers[0] = torch.compile(net.layers[0])
         net.layers[2].blocks[1] = torch.compile(net.layers[2].blocks[1])
@@ -140,6 +140,30 @@ def test_wrapped_models(wrap):
     assert len(groups) == len(list(model.parameters()))
     for group in groups:
         assert (group['lr'], group['weight_decay']) == expected[id(group['params'][0])]
+
+
+@pytest.mark.parametrize('whole', [True, False])
+def test_sharded_models(whole, tmp_path):
+    """FSDP keeps each parameter with use_orig_params; otherwise it joins those of many depths."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+    from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+
+    from focalnet_mm.backbone.block import Block, Stage
+    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+    try:
+        model = classifier()
+        expected = ours(model, layer_decay_rate=0.5)
+        model = FullyShardedDataParallel(model, auto_wrap_policy=ModuleWrapPolicy({Block, Stage}),
+                                         use_orig_params=whole, device_id=torch.device('cpu'))
+        if whole:
+            found = ours(model, layer_decay_rate=0.5)
+            assert any('_fsdp_wrapped_module' in name for name in found)
+            assert {plain_name(name): rates for name, rates in found.items()} == expected
+        else:
+            with pytest.raises(ValueError, match=r'FSDP has flattened .*: wrap the model with use_orig_params=True'):
+                ours(model, layer_decay_rate=0.5)
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.train

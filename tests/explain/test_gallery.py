@@ -21,6 +21,16 @@ from tests.helpers.tools import ROOT
 CONFIG = ROOT / 'configs/mmdet/maskrcnn_focalnet_t_shapes.py'
 OPTIONS = ['model.backbone.embed_dims=8', 'model.neck.in_channels=[8,16,32,64]']
 
+SOFT_TEACHER = """
+_base_ = '{base}'
+detector = _base_.model
+detector.backbone.update(depths=(1, 1, 1, 1), embed_dims=8)
+detector.neck.in_channels = [8, 16, 32, 64]
+preprocessor = dict(type='MultiBranchDataPreprocessor', data_preprocessor=detector.data_preprocessor)
+model = dict(_delete_=True, type='SoftTeacher', detector=detector, data_preprocessor=preprocessor,
+             semi_train_cfg=dict(), semi_test_cfg=dict(predict_on='teacher'))
+"""
+
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory, save_weights):
@@ -157,6 +167,18 @@ def test_texts_in_a_browser(strange_page, page_of):
         assert page.locator('#image option').all_text_contents() == SHOWN
         assert page.locator('dd').all_text_contents() == SHOWN[::-1]
         assert errors == []
+
+
+def test_a_model_with_two_backbones(tmp_path, tool, gallery):
+    """A semi-supervised detector: the backbone has to be named, by its name or by that of its part."""
+    (tmp_path / 'soft.py').write_text(SOFT_TEACHER.format(base=CONFIG))
+    image = gallery[0] / 'my photos' / 'a.png'
+    out = tool('explain.py', tmp_path / 'soft.py', image, '--out', tmp_path / 'out', expect=1)
+    assert out.endswith('explain.py: One FocalNet was expected in the model, but the SoftTeacher has 2: '
+                        'student.backbone, teacher.backbone. Name one of them as the backbone, or pass the part that has it.\n')
+    assert not (tmp_path / 'out').exists()
+    tool('explain.py', tmp_path / 'soft.py', image, '--out', tmp_path / 'out', '--backbone', 'teacher')
+    assert cv2.imread(str(tmp_path / 'out' / 'figures' / 'a.png.png')).std() > 10
 
 
 def test_modulator_on_objects(checkpoint, tmp_path, tool):
