@@ -123,7 +123,8 @@ def test_wrapped_models(wrap):
     net = FocalNet(**{key: value for key, value in THIN.items() if key != 'type'})
     model = nn.ModuleDict(dict(backbone=net, head=nn.Linear(2, 2)))
     expected = {id(parameter): (0.5 * 0.5**(6 - depth_by_hand(name.removeprefix('backbone.'))
-                                             if name.startswith('backbone') else 0), 0 if 'layers.2.blocks.1.norm1' in name else 0.25)
+                                             if name.startswith('backbone') else 0),
+                                0 if 'layers.2.blocks.1.norm1' in name else 0.25)
                 for name, parameter in model.named_parameters()}
     rules = dict(layer_decay_rate=0.5, custom_keys={'layers.2.blocks.1.norm1': dict(decay_mult=0.0)})
     if wrap == 'compile':

@@ -175,7 +175,8 @@ def test_a_model_with_two_backbones(tmp_path, tool, gallery):
     image = gallery[0] / 'my photos' / 'a.png'
     out = tool('explain.py', tmp_path / 'soft.py', image, '--out', tmp_path / 'out', expect=1)
     assert out.endswith('explain.py: One FocalNet was expected in the model, but the SoftTeacher has 2: '
-                        'student.backbone, teacher.backbone. Name one of them as the backbone, or pass the part that has it.\n')
+                        'student.backbone, teacher.backbone. Name one of them as the backbone, or pass the part that '
+                        'has it.\n')
     assert not (tmp_path / 'out').exists()
     tool('explain.py', tmp_path / 'soft.py', image, '--out', tmp_path / 'out', '--backbone', 'teacher')
     assert cv2.imread(str(tmp_path / 'out' / 'figures' / 'a.png.png')).std() > 10
