@@ -16,7 +16,7 @@ from torch import nn
 from ..backbone.focalnet import find_backbone
 from ..data.pictures import find_inputs, left_out
 from ..explain import norm_on_objects
-from ..explain.maps import choose_blocks
+from ..explain.maps import choose_blocks, only_backbone
 from ..explain.report import explain_inputs
 from ..run.build import load_model, prepare_image
 from ..run.checks import check_folder
@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--block', type=int, nargs='+', metavar='BLOCK',
                         help='blocks of these stages from 0 on, negative from the last (default: all in the gallery, '
                         'the last of each stage in the figures)')
+    parser.add_argument('--backbone', metavar='NAME',
+                        help='which FocalNet of a model with several, such as student.backbone')
     parser.add_argument('--out', metavar='DIR', help='where figures and gallery go')
     parser.add_argument('--objects', action='store_true',
                         help="print how much larger the modulator is on objects than elsewhere, over the config's "
@@ -54,14 +56,16 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             check_folder(out, args.force)
         cfg = load_config(args.config, args.cfg_options)
         inputs, other = find_inputs(args.images, leave_out=out) if args.images else ([], [])
-        model = load_model(cfg, args.checkpoint).to(args.device)
+        model: nn.Module = load_model(cfg, args.checkpoint).to(args.device)
         prepare = prepare_image(cfg)
-        # Wrong stages and blocks are told before the work.
-        choose_blocks(find_backbone(model), args.stage, args.block)
+        # Wrong backbones, stages and blocks are told before the work.
+        backbone = find_backbone(model, args.backbone)
+        model = only_backbone(model, args.backbone)
+        choose_blocks(backbone, args.stage, args.block)
         if args.objects:
             with in_one_sentence(parser, (OSError,), cfg):
                 _print_norm_on_objects(cfg, model, args)
-    if args.checkpoint is None and not find_backbone(model).pretrained:
+    if args.checkpoint is None and not backbone.pretrained:
         print('No --checkpoint, and the config names none for the backbone: the weights are random.')
     if other:
         print(left_out(other))
