@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.registry import DATASETS
 
-__all__ = ['default_meta', 'evaluators', 'innermost', 'load_config']
+__all__ = ['default_meta', 'evaluators', 'innermost', 'load_config', 'type_name']
 
 
 def load_config(file: str, options: Mapping[str, Any] | None = None, work_dir: str | None = None,
@@ -54,6 +55,26 @@ def _move(node: Any, old: str, new: str) -> None:
             node[key] = os.path.join(new, value[len(old):].lstrip('/'))
         else:
             _move(value, old, new)
+
+
+def type_name(settings: Any) -> str:
+    """The name of the class that settings are of, however the config names it.
+
+    Args:
+        settings: Settings with a ``type``: a name, one with its library or module (``'mmdet.LoadAnnotations'``), a
+            class or function, or what a pure-Python config imports lazily.
+
+    Returns:
+        The name alone, ``'LoadAnnotations'``; ``''`` where there are no settings or no ``type``.
+    """
+    # A ConfigDict's own `get` would import what is lazy.
+    kind = dict.get(settings, 'type') if isinstance(settings, dict) else None
+    if kind is None:
+        return ''
+    # Any attribute that a lazy object is asked for exists.
+    if isinstance(kind, (str, LazyAttr, LazyObject)):
+        return str(kind).rpartition('.')[2]
+    return getattr(kind, '__name__', type(kind).__name__)
 
 
 def innermost(dataset: Any) -> Any:
