@@ -76,7 +76,8 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
             difference = _compare(model, chosen, written, to, channels, tell)
         if not difference <= TOLERANCE:
             raise ValueError(f'{file} is not written: it differs from PyTorch by {difference:.1e} of the greatest '
-                             f'value, more than {TOLERANCE:.0e}.')
+                             f'value, more than {TOLERANCE:.0e}. Something in the {_named(model)} depends on sizes or '
+                             'values in a way that the format does not keep: try another format, or --part backbone.')
         for path in Path(folder).iterdir():
             os.replace(path, file.with_name(path.name))
     tell(f'{file}: takes {takes}; returns {", ".join(chosen.names)}. {chosen.left}')
@@ -120,13 +121,18 @@ def _in_one_sentence(model: nn.Module, to: str, fault: str) -> Iterator[None]:
         yield
     # The writers and runtimes raise anything.
     except Exception as error:
-        heads = [getattr(model, name, None) for name in ('decode_head', 'head', 'neck')]
-        named = [type(part).__name__ for head in heads if head is not None
-                 for part in (head if isinstance(head, nn.ModuleList) else [head])]
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         others = ' or '.join(f'--to {other}' for other in FORMATS if other != to)
-        raise ValueError(f'The {type(model).__name__} with {", ".join(named) or "its backbone"} {fault} as {to} '
+        raise ValueError(f'The {_named(model)} {fault} as {to} '
                          f'({type(error).__name__}: {_shortened(lines)}): try {others}, or --part backbone.') from error
+
+
+def _named(model: nn.Module) -> str:
+    """The classes of a model and its heads."""
+    heads = [getattr(model, name, None) for name in ('decode_head', 'head', 'neck')]
+    names = [type(part).__name__ for head in heads if head is not None
+             for part in (head if isinstance(head, nn.ModuleList) else [head])]
+    return ' with '.join((type(model).__name__, *([', '.join(names)] if names else [])))
 
 
 def _shortened(lines: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ['FORMATS', 'check_installed', 'open_file', 'write_file']
@@ -104,16 +105,38 @@ class _AdaptiveAvgPool(nn.Module):
         return inside / inside.sum(1, keepdim=True)
 
 
+class _Upsample(nn.Module):
+    """mmseg's ``Upsample`` by a whole factor, without making numbers of sizes."""
+
+    def __init__(self, original: Any) -> None:
+        super().__init__()
+        self.how = dict(scale_factor=original.scale_factor, mode=original.mode, align_corners=original.align_corners)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, **self.how)
+
+
+def _in_place_of(child: Any) -> nn.Module | None:
+    """What computes the same for sizes that are left open, where a module does not."""
+    if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size not in (1, (1, 1)):
+        return _AdaptiveAvgPool(child.output_size if isinstance(child.output_size, tuple) else (child.output_size,) * 2)
+    kind = type(child)
+    if kind.__name__ == 'Upsample' and kind.__module__.startswith('mmseg.') and not child.size and (
+            isinstance(child.scale_factor, float) and child.scale_factor.is_integer()):
+        return _Upsample(child)
+    return None
+
+
 @contextlib.contextmanager
 def _exportable(module: nn.Module) -> Iterator[None]:
     """Put what leaves sizes open in the place of what does not."""
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size not in (1, (1, 1)):
-                size = child.output_size if isinstance(child.output_size, tuple) else (child.output_size,) * 2
+            other = _in_place_of(child)
+            if other is not None:
                 replaced.append((parent, name, child))
-                setattr(parent, name, _AdaptiveAvgPool(size))
+                setattr(parent, name, other)
     try:
         with _silent_resize():
             yield
