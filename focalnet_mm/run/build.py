@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.logging import print_log
 from mmengine.model import BaseModel, BaseTTAModel, is_model_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from ..weights import SCHEME, local_file, read_model
+from ..weights import SCHEME, local_file, read_model, trained_classes
+from ..weights.layouts import shorten
 from .config import default_meta, innermost, scope_of
 from .machine import replace_sync_bn
 
@@ -80,9 +82,11 @@ def load_weights(model: BaseModel, cfg: Config, checkpoint: str) -> None:
     """
     read = read_model(checkpoint)
     _check_tensors(model, read['state_dict'], checkpoint)
-    model.load_state_dict(read['state_dict'], strict=False)
-    meta = {key.lower(): value for key, value in (read['meta'].get('dataset_meta') or {}).items()}
-    model.dataset_meta = {**_test_meta(cfg), **{key: value for key, value in meta.items() if value is not None}}
+    unused = model.load_state_dict(read['state_dict'], strict=False).unexpected_keys
+    if unused:
+        print_log(f'{checkpoint}: the model has no place for {len(unused)} of its tensors ({shorten(unused)}).',
+                  logger='current')
+    model.dataset_meta = {**_test_meta(cfg), **trained_classes(read['meta'])}
 
 
 def prepare_image(cfg: Config) -> Callable[[np.ndarray, str], dict[str, Any]]:
@@ -154,7 +158,8 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def _check_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) -> None:
     own = model.state_dict()
-    missing = [name for name in own if name not in tensors]
+    # Older releases of torch did not count the batches, and whoever loads does without.
+    missing = [name for name in own if name not in tensors and not name.endswith('.num_batches_tracked')]
     differing = [name for name in own if name in tensors and tensors[name].shape != own[name].shape]
     if missing:
         raise ValueError(f'The checkpoint {source} is not of this config: it lacks {len(missing)} of the model\'s '
