@@ -30,7 +30,7 @@ param_scheduler = [
 optim_wrapper = dict(
     optimizer=dict(lr=4e-4),
     clip_grad=dict(max_norm=1.0),
-    paramwise_cfg=dict(custom_keys=dict(_delete_=True)))
+    paramwise_cfg=dict(backbone_lr_mult=1.0))
 
 default_hooks = dict(
     logger=dict(interval=25), checkpoint=dict(max_keep_ckpts=1), visualization=dict(score_thr=0.4))

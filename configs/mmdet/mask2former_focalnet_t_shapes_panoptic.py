@@ -72,7 +72,7 @@ param_scheduler = [
 optim_wrapper = dict(
     optimizer=dict(lr=5e-4),
     clip_grad=dict(max_norm=1.0),
-    paramwise_cfg=dict(custom_keys=dict(_delete_=True)))
+    paramwise_cfg=dict(backbone_lr_mult=1.0, custom_keys=dict(_delete_=True)))
 
 default_hooks = dict(
     logger=dict(interval=25),

@@ -20,6 +20,6 @@ model = dict(
             type='Pretrained',
             checkpoint='https://github.com/microsoft/FocalNet/releases/download/v1.0.0/focalnet_large_lrf_384_fl4.pth')))
 
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys=_base_.mask2former_keys))
+optim_wrapper = _base_.slow_backbone_mask2former
 
 tta_pipeline = _base_.multiscale_640

@@ -16,6 +16,7 @@ from . import compute
 from .archs import resolve_arch
 from .block import Block, PatchEmbed, Stage
 from .modulation import FocalModulation
+from .parts import named_parts, plain_name, unregistered_parts
 
 __all__ = ['FocalNet', 'find_backbone']
 
@@ -280,23 +281,34 @@ class FocalNet(BaseModule):
         return [self.patch_embed, self.pos_drop, *self.layers[:self.frozen_stages]]
 
 
-def find_backbone(model: nn.Module) -> FocalNet:
+def find_backbone(model: nn.Module, name: str | None = None) -> FocalNet:
     """The FocalNet of a model.
 
     Args:
-        model: A FocalNet, or any module that has one, wrapped for distributed training or not.
+        model: A FocalNet, or any module that has one, however it is wrapped.
+        name: Which one, where there are several: its name in the model without what wrappers add, such as
+            ``'student.backbone'``, or that of a part with just this one, such as ``'student'``.
 
     Returns:
         The backbone.
 
     Raises:
-        ValueError: The model has no FocalNet, or several.
+        ValueError: The model has no FocalNet, or several; or none, or several, of this name.
     """
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, FocalNet)]
-    if len(found) != 1:
-        names = ' has none' if not found else f' has {len(found)}, {", ".join(name for name, _ in found)}'
-        raise ValueError(f'One FocalNet was expected in the model, but the {type(model).__name__}{names}: pass the '
-                         'backbone itself.')
+    found = [(path, part) for path, part in named_parts(model) if isinstance(part, FocalNet)]
+    if name is not None or not found:
+        found += [(path, part) for path, part in unregistered_parts(model) if isinstance(part, FocalNet)]
+    names = ', '.join(path or 'the model itself' for path, _ in found)
+    if name is not None:
+        found = [(path, part) for path, part in found if f'{path}.'.startswith(f'{plain_name(name)}.')]
+        if len(found) != 1:
+            raise ValueError(f'The backbone {name!r} was asked for, but {len(found)} FocalNets of the '
+                             f'{type(model).__name__} are called so, which has: {names or "none"}.')
+    elif not found:
+        raise ValueError(f'One FocalNet was expected in the model, but the {type(model).__name__} has none.')
+    elif len(found) > 1:
+        raise ValueError(f'One FocalNet was expected in the model, but the {type(model).__name__} has {len(found)}: '
+                         f'{names}. Name one of them as the backbone, or pass the part that has it.')
     return found[0][1]
 
 

@@ -44,8 +44,11 @@ def resident(key: str) -> int:
 
 
 def time_step(job: dict[str, Any]) -> dict[str, float]:
-    """Median time of a step in seconds, and peak memory of model and step in bytes, in this process."""
-    device, training = job['device'], job['step'] == 'training'
+    """Median time of a step in seconds, and peak memory of model and step in bytes, in this process.
+
+    The memory of devices other than CPUs and NVIDIA's and AMD's is not known (NaN).
+    """
+    device, training = torch.device(job['device']), job['step'] == 'training'
     torch.manual_seed(0)
     # The types of Module.to() know no memory format.
     model: Any = build(job)
@@ -55,12 +58,12 @@ def time_step(job: dict[str, Any]) -> dict[str, float]:
     # mmdet's Swin returns nothing from train().
     model.train(training)
     model, images = model.to(device), images.to(device)
-    before = resident('VmRSS') if device == 'cpu' else 0
+    before = resident('VmRSS') if device.type == 'cpu' else 0
     run = torch.compile(model) if job['mode'] == 'compile' else model
     dtype = DTYPES[job['dtype']]
 
     def step() -> None:
-        with torch.autocast(device, dtype, enabled=dtype != torch.float32), torch.set_grad_enabled(training):
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), torch.set_grad_enabled(training):
             outputs = tensors(run(images))
             if training:
                 first, *others = (output.float().mean() for output in outputs)
@@ -68,24 +71,30 @@ def time_step(job: dict[str, Any]) -> dict[str, float]:
         if training:
             loss.backward()
             model.zero_grad(set_to_none=True)
-        if device == 'cuda':
-            torch.cuda.synchronize()
+        wait_for(device)
 
     step()
-    if device == 'cuda':
-        torch.cuda.reset_peak_memory_stats()
+    if device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(device)
     times: list[float] = []
     while len(times) < 2 or sum(times) < _MEASURED_SECONDS:
         started = time.perf_counter()
         step()
         times.append(time.perf_counter() - started)
-    if device == 'cuda':
-        peak = torch.cuda.max_memory_allocated()
-    else:
+    peak = float('nan')
+    if device.type == 'cuda':
+        peak = torch.cuda.max_memory_allocated(device)
+    elif device.type == 'cpu':
         # The images and the model are counted with the step: both begin after the imports.
         held = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers(), images))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before + held
     return dict(seconds=statistics.median(times), peak=peak)
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done what it was given; the CPU has."""
+    if device.type != 'cpu':
+        torch.accelerator.synchronize(device)
 
 
 def machine(device: str, dtype: str) -> tuple[float, float]:
@@ -95,8 +104,7 @@ def machine(device: str, dtype: str) -> tuple[float, float]:
         for _ in range(8):
             started = time.perf_counter()
             run()
-            if device == 'cuda':
-                torch.cuda.synchronize()
+            wait_for(torch.device(device))
             times.append(time.perf_counter() - started)
         return min(times)
 

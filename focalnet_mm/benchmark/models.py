@@ -101,5 +101,6 @@ class DetectorLoss(nn.Module):
         np.random.seed(0)
         count, shape = len(images), tuple(images.shape[1:])
         data = demo_mm_inputs(count, image_shapes=[shape] * count, num_items=[8] * count, num_classes=5, with_mask=True)
-        samples = self.model.data_preprocessor(data, True)['data_samples']
+        # The targets lie where the preprocessor says, which only moves along with a whole model of mmengine.
+        samples = self.model.data_preprocessor.to(images.device)(data, True)['data_samples']
         return self.model.parse_losses(self.model.loss(images, samples))[0]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .. import __version__
-from .options import finish, nobody_reads
+from .options import Parser, finish, nobody_reads
 
 __all__ = ['COMMANDS', 'main', 'run']
 
@@ -57,10 +57,9 @@ def run(module: str, argv: Sequence[str] | None = None, prog: str | None = None)
         prog: What it calls itself in messages; by default the file that the process was started with.
     """
     command = importlib.import_module(f'.{module}', __name__)
-    parser = argparse.ArgumentParser(prog=prog, description=command.__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog=prog, description=command.__doc__)
     command.add_arguments(parser)
-    args = parser.parse_args(argv)
+    args = parser.parse(argv)
     try:
         command.main(args, parser)
     except BrokenPipeError:

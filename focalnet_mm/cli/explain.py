@@ -17,10 +17,10 @@ from torch import nn
 from ..backbone.focalnet import find_backbone
 from ..data.pictures import find_inputs, left_out
 from ..explain import norm_on_objects
-from ..explain.maps import choose_blocks
+from ..explain.maps import choose_blocks, only_backbone
 from ..explain.report import explain_inputs
 from ..run.build import load_model
-from ..run.checks import check_data, check_folder
+from ..run.checks import check_folder
 from ..run.config import load_config
 from ..run.images import ImagePipeline
 from ..run.stopping import stop_on_signals
@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--block', type=int, nargs='+', metavar='BLOCK',
                         help='blocks of these stages from 0 on, negative from the last (default: all in the gallery, '
                         'the last of each stage in the figures)')
+    parser.add_argument('--backbone', metavar='NAME',
+                        help='which FocalNet of a model with several, such as student.backbone')
     parser.add_argument('--out', metavar='DIR', help='where figures and gallery go')
     parser.add_argument('--objects', action='store_true',
                         help="print how much larger the modulator is on objects than elsewhere, over the config's "
@@ -56,24 +58,25 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         if args.images:
             check_folder(out, args.force)
         cfg = load_config(args.config, args.cfg_options)
-        if args.objects:
-            check_data(cfg, 'val')
         pipeline = ImagePipeline(cfg)
         inputs, other = find_inputs(args.images, out, pipeline.endings, pipeline.channels_apart) if args.images else (
             [], [])
-        model = load_model(cfg, args.checkpoint).to(args.device)
-        # Wrong stages and blocks are told before the work.
-        choose_blocks(find_backbone(model), args.stage, args.block)
+        model: nn.Module = load_model(cfg, args.checkpoint).to(args.device)
+        # Wrong backbones, stages and blocks are told before the work.
+        backbone = find_backbone(model, args.backbone)
+        model = only_backbone(model, args.backbone)
+        choose_blocks(backbone, args.stage, args.block)
         if args.objects:
-            _print_norm_on_objects(cfg, model, args)
-    if args.checkpoint is None and not find_backbone(model).pretrained:
+            with in_one_sentence(parser, (OSError,), cfg):
+                _print_norm_on_objects(cfg, model, args)
+    if args.checkpoint is None and not backbone.pretrained:
         print('No --checkpoint, and the config names none for the backbone: the weights are random.')
     if other:
         print(left_out(other))
     if not inputs:
         return
     with in_one_sentence(parser), stop_on_signals() as stop:
-        done = explain_inputs(model, pipeline, inputs, out, args.stage, args.block,
+        done = explain_inputs(model, cfg, pipeline, inputs, out, args.stage, args.block,
                               {'config': args.config, 'checkpoint': args.checkpoint or 'none'}, name=parser.prog,
                               stop=stop.__bool__)
     print(done.file)

@@ -14,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint(parser)
     parser.add_argument('--to', required=True, choices=FORMATS, help='format to write')
     parser.add_argument('--part', default='model', choices=PARTS,
-                        help='model: all of a classifier or of a segmenter with UPerNet, backbone and neck of a '
-                        'detector; backbone: the feature maps alone (default: %(default)s)')
+                        help='model: all of a classifier or segmenter, backbone and neck of a detector; backbone: the '
+                        'feature maps alone (default: %(default)s)')
     parser.add_argument('--out', metavar='FILE',
                         help='the file to write (default: NAME_OF_CONFIG-PART.ENDING in the work dir)')
     add_force(parser, 'replace FILE where it is there')
@@ -26,4 +26,4 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     with in_one_sentence(parser):
         cfg = load_config(args.config, args.cfg_options)
         out = args.out or Path(cfg.work_dir) / f'{Path(args.config).stem}-{args.part}{FORMATS[args.to]}'
-        export_model(load_model(cfg, args.checkpoint), out, args.to, args.part, args.force, tell=say)
+        export_model(load_model(cfg, args.checkpoint), out, args.to, args.part, args.force, say, cfg)

@@ -7,12 +7,43 @@ import contextlib
 import os
 import select
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from mmengine.config import DictAction
+from mmengine.config import Config, DictAction
 
-__all__ = ['add_cfg_options', 'add_checkpoint', 'add_config', 'add_force', 'add_launcher', 'finish',
+from ..run.failures import explain_failure, is_about_data
+
+__all__ = ['Parser', 'add_cfg_options', 'add_checkpoint', 'add_config', 'add_force', 'add_launcher', 'finish',
            'in_one_sentence', 'nobody_reads', 'say', 'settle_rank']
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of a command, with what all commands take."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        #: Whether a command that fails shows where.
+        self.shows_traceback = False
+
+    def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
+        """Parse the arguments of a command, those of all commands last."""
+        self.add_argument('--traceback', action='store_true', help='show where an error comes from')
+        args = self.parse_args(argv)
+        self.shows_traceback = args.traceback
+        return args
+
+
+class _KeyValues(DictAction):
+    """mmengine's action, which ends in a traceback where there is no ``=``."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option_string: str | None = None) -> None:
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string} {value}: expected KEY=VALUE')
+        super().__call__(parser, namespace, values, option_string or '')
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +58,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--cfg-options``, for :func:`focalnet_mm.run.config.load_config`."""
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=_KeyValues, metavar='KEY=VALUE',
                         help='override settings of the config; data_root=DIR moves all data sets')
 
 
@@ -51,19 +82,27 @@ def settle_rank(args: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def in_one_sentence(parser: argparse.ArgumentParser,
-                    errors: tuple[type[Exception], ...] = (ValueError, OSError, ModuleNotFoundError)) -> Iterator[None]:
-    """End with a sentence in place of a traceback.
+                    errors: tuple[type[Exception], ...] = (ValueError, OSError, ModuleNotFoundError),
+                    cfg: Config | None = None, has_started: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """End with a sentence in place of a traceback, which ``--traceback`` shows before it.
 
     Args:
         parser: The command's.
         errors: What is told so; by default what the package raises of wrong arguments, files and data.
+        cfg: The config that is at work, whose keys are named.
+        has_started: Whether what follows the preparations runs: from then on only what is about data is told so, since
+            all else is a fault of the code.
     """
     try:
         yield
     except BrokenPipeError:
         raise
     except errors as error:
-        raise SystemExit(f'{parser.prog}: {error}') from None
+        if has_started() and not is_about_data(error):
+            raise
+        if getattr(parser, 'shows_traceback', False):
+            traceback.print_exc()
+        raise SystemExit(f'{parser.prog}: {explain_failure(error, cfg)}') from None
 
 
 def nobody_reads() -> bool:

@@ -3,7 +3,7 @@
 import argparse
 
 from ..run.build import check_checkpoint, read_any_layout
-from ..run.checks import ClassMismatchError, build_runner, check_classes, check_data
+from ..run.checks import build_runner
 from ..run.config import load_config
 from ..run.evaluation import add_tta, draw_predictions, keep_predictions
 from ..run.machine import fit_to_machine
@@ -25,12 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     settle_rank(args)
-    with in_one_sentence(parser):
+    with in_one_sentence(parser, (Exception,)):
         cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
         if not cfg.get('test_dataloader'):
             raise ValueError(f'{args.config} has no test data: there is nothing to evaluate.')
-        check_data(cfg, 'test')
-        check_classes(cfg, 'test')
         cfg.load_from = read_any_layout(args.checkpoint)
         fit_to_machine(cfg)
         if args.show or args.show_dir:
@@ -40,8 +38,8 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         if args.out:
             keep_predictions(cfg, args.out)
 
-    runner = build_runner(cfg)
-    with in_one_sentence(parser, (ValueError,)):
+    with in_one_sentence(parser, (Exception,), cfg):
+        runner, check = build_runner(cfg)
         check_checkpoint(runner.model, args.checkpoint)
-    with in_one_sentence(parser, (ClassMismatchError,)):
+    with in_one_sentence(parser, (Exception,), cfg, lambda: check.passed):
         runner.test()

@@ -3,7 +3,7 @@
 import argparse
 
 from ..run.build import read_any_layout
-from ..run.checks import ClassMismatchError, build_runner, check_classes, check_data
+from ..run.checks import build_runner
 from ..run.config import load_config
 from ..run.machine import fit_to_machine
 from ..weights import local_file
@@ -25,12 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     settle_rank(args)
-    with in_one_sentence(parser):
+    with in_one_sentence(parser, (Exception,)):
         cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
         if args.no_validate:
             cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-        check_data(cfg, 'train', 'val')
-        check_classes(cfg, 'train', 'val')
         if args.amp:
             cfg.optim_wrapper.type = 'AmpOptimWrapper'
             cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
@@ -45,6 +43,7 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             cfg.load_from = read_any_layout(cfg.load_from)
         fit_to_machine(cfg)
 
-    runner = build_runner(cfg)
-    with in_one_sentence(parser, (ClassMismatchError,)):
+    with in_one_sentence(parser, (Exception,), cfg):
+        runner, check = build_runner(cfg)
+    with in_one_sentence(parser, (Exception,), cfg, lambda: check.passed):
         runner.train()

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..run.shipped import shipped
 from ..zoo.evaluation import DATA, evaluate_rows
 from ..zoo.rows import read_zoo, select_rows
+from .options import in_one_sentence
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,5 +37,7 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     rows = [row for row in select_rows(read_zoo(shipped()), args.names) if row.results]
     if not rows:
         raise SystemExit(f'{parser.prog}: no model with published results is named {" or ".join(args.names)}.')
-    print(evaluate_rows(rows, Path(args.checkpoints), roots, Path(args.out), args.cfg_options))
+    with in_one_sentence(parser):
+        table = evaluate_rows(rows, Path(args.checkpoints), roots, Path(args.out), args.cfg_options)
+    print(table)
     print(Path(args.out) / 'table.md')

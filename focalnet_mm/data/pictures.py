@@ -66,7 +66,7 @@ def find_inputs(named: Sequence[str | Path], leave_out: Path | None = None, endi
         if not path.exists():
             raise FileNotFoundError(f'{path} does not exist: name pictures, videos or folders of them.')
         if path.is_dir():
-            of_folder = []
+            of_folder: list[Path] = []
             for below in _files(path, leave_out.resolve() if leave_out else None):
                 taken = below.is_file() and below.suffix.lower() in known
                 (of_folder if taken else other).append(below)
@@ -144,8 +144,9 @@ def unique_names(names: Sequence[str]) -> list[str]:
 
 
 def printable(text: object) -> str:
-    """A text that any UTF-8 stream takes: bytes of a file's name that are no UTF-8 as backslash and number."""
-    return str(text).encode('utf-8', 'backslashreplace').decode()
+    r"""A text that any UTF-8 stream takes: a byte of a file's name that is no UTF-8 becomes, say, ``\xff``."""
+    named = re.sub('[\udc80-\udcff]', lambda byte: f'\\x{ord(byte[0]) - 0xdc00:02x}', str(text))
+    return named.encode('utf-8', 'backslashreplace').decode()
 
 
 def left_out(files: Sequence[Path]) -> str:

@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 from rich.progress import Progress
 
+from .made import files_below, read_marker, replace_made, write_marker
+
 __all__ = ['PALETTE', 'Scene', 'STUFF_CLASSES', 'THING_CLASSES', 'draw_scene', 'write_dataset']
 
 #: Countable classes, by form.
@@ -99,19 +101,20 @@ def write_dataset(folder: str | Path, train: int = 400, val: int = 100, size: in
     things first, then stuff). The same arguments give the same bytes.
 
     Args:
-        folder: Where to write; made whole or not at all.
+        folder: Where to write; made whole or not at all. ``shapes.json`` in it lists the files that were made.
         train: Number of training pictures.
         val: Number of validation pictures.
         size: Width and height in pixels.
         seed: Seed; each picture depends only on it, its split and its number.
-        force: Replace a data set of other settings that this function wrote earlier.
+        force: Replace a data set of other settings that this function wrote earlier: the files that its list names,
+            and nothing else that has come into the folder since.
 
     Returns:
         Whether it was written; ``False`` where the folder already holds just this data set.
 
     Raises:
         ValueError: A setting is out of range.
-        FileExistsError: The folder holds something else.
+        FileExistsError: The folder holds something else, or a data set whose files no list names.
     """
     for name, value, minimum in (('train', train, 1), ('val', val, 1), ('size', size, 32), ('seed', seed, 0)):
         if value < minimum:
@@ -119,14 +122,17 @@ def write_dataset(folder: str | Path, train: int = 400, val: int = 100, size: in
     folder = Path(folder)
     settings = dict(version=_VERSION, train=train, val=val, size=size, seed=seed)
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
-        found = _read_marker(folder)
-        if found == settings:
-            return False
+        found = read_marker(folder / _MARKER)
         if found is None:
             raise FileExistsError(f'{folder} exists and is no shapes data set: choose another folder.')
+        if found.settings == settings:
+            return False
         if not force:
-            raise FileExistsError(f'{folder} holds a shapes data set with {found}, not {settings}: choose another '
-                                  'folder, or replace it with --force.')
+            raise FileExistsError(f'{folder} holds a shapes data set with {found.settings}, not {settings}: choose '
+                                  'another folder, or replace it with --force.')
+        if found.files is None:
+            raise FileExistsError(f'{folder / _MARKER} does not list the files of this data set, so that they cannot '
+                                  'be told from yours: choose another folder, or remove the data set yourself.')
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
@@ -135,22 +141,16 @@ def write_dataset(folder: str | Path, train: int = 400, val: int = 100, size: in
             task = progress.add_task(f'Drawing {folder}', total=train + val)
             for split, count, first_id in (('train', train, 1), ('val', val, train + 1)):
                 _write_split(partial, split, count, first_id, size, seed, lambda: progress.advance(task))
-        (partial / _MARKER).write_text(json.dumps(settings) + '\n')
+        write_marker(partial / _MARKER, settings, files_below(partial))
         partial.chmod(0o755)
         if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
+            replace_made(folder, partial, _MARKER)
+        else:
+            partial.rename(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return True
-
-
-def _read_marker(folder: Path) -> dict | None:
-    try:
-        return json.loads((folder / _MARKER).read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def _write_split(root: Path, split: str, count: int, first_id: int, size: int, seed: int,

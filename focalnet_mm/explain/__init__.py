@@ -7,9 +7,9 @@ figures, and :class:`FocalMapsHook` shows them during training.
 
 from ..backbone.focalnet import find_backbone
 from .fields import ReceptiveField, receptive_fields
-from .figures import as_picture, plot_focal_maps, plot_kernels
+from .figures import as_picture, plot_focal_maps, plot_kernels, reads_rgb
 from .hook import FocalMapsHook
 from .maps import FocalMaps, focal_maps, mean_kernels, norm_on_objects
 
 __all__ = ['FocalMaps', 'FocalMapsHook', 'ReceptiveField', 'as_picture', 'find_backbone', 'focal_maps', 'mean_kernels',
-           'norm_on_objects', 'plot_focal_maps', 'plot_kernels', 'receptive_fields']
+           'norm_on_objects', 'plot_focal_maps', 'plot_kernels', 'reads_rgb', 'receptive_fields']

@@ -3,31 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from ..data.pictures import to_bgr
+from ..data.pictures import printable, to_bgr
 from .maps import FocalMaps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ['as_picture', 'pixels', 'plot_focal_maps', 'plot_kernels']
+__all__ = ['as_array', 'as_picture', 'pixels', 'plot_focal_maps', 'plot_kernels', 'reads_rgb']
 
 
-def as_picture(inputs: Tensor) -> np.ndarray:
-    """An image of a batch, as it is drawn.
+def as_picture(inputs: Tensor, rgb: bool = False) -> np.ndarray:
+    """An image of a batch, as it is drawn: see :func:`~focalnet_mm.data.pictures.to_bgr`.
 
     Args:
-        inputs: One of the batch's ``inputs`` (C, H, W), in most configs BGR from 0 to 255, as mmcv loads images. Of
-            other channels and depths the picture shows what :func:`~focalnet_mm.data.pictures.to_bgr` shows.
+        inputs: One of the batch's ``inputs`` (C, H, W).
+        rgb: Whether the channels are RGB, see :func:`reads_rgb`; mmcv loads images as BGR.
 
     Returns:
         RGB image (H, W, 3), uint8.
     """
-    return to_bgr(inputs.cpu().numpy().transpose(1, 2, 0))[..., ::-1].copy()
+    return to_bgr(as_array(inputs))[..., ::1 if rgb else -1].copy()
+
+
+def as_array(inputs: Tensor) -> np.ndarray:
+    """An image of a batch (C, H, W) as (H, W, C), of the same numbers."""
+    image = inputs.detach().cpu()
+    # NumPy has no bfloat16.
+    return (image.float() if image.dtype == torch.bfloat16 else image).numpy().transpose(1, 2, 0)
+
+
+def reads_rgb(cfg: Mapping[str, Any], split: str) -> bool:
+    """Whether a config's images come to the model's data preprocessor as RGB.
+
+    Args:
+        cfg: The config.
+        split: ``val`` or ``test``.
+
+    Returns:
+        True where the data preprocessor turns RGB to BGR, or the pipeline turns what mmcv loads, BGR, to RGB.
+    """
+    if any(_says(cfg.get(key), 'rgb_to_bgr') for key in ('model', 'data_preprocessor')):
+        return True
+    dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
+    while isinstance(dataset, Mapping) and 'dataset' in dataset:
+        dataset = dataset['dataset']
+    rgb = False
+    for step in (dataset.get('pipeline') or ()) if isinstance(dataset, Mapping) else ():
+        if isinstance(step, Mapping):
+            rgb = (rgb or bool(step.get('to_rgb'))) and not step.get('to_bgr')
+    return rgb
+
+
+def _says(settings: Any, key: str) -> bool:
+    """Whether a key is true anywhere in settings."""
+    if isinstance(settings, Mapping):
+        return bool(settings.get(key)) or any(_says(value, key) for value in settings.values())
+    return isinstance(settings, (list, tuple)) and any(_says(value, key) for value in settings)
 
 
 def plot_focal_maps(image: np.ndarray, maps: Mapping[tuple[int, int], FocalMaps], index: int = 0,
@@ -72,8 +109,8 @@ def plot_focal_maps(image: np.ndarray, maps: Mapping[tuple[int, int], FocalMaps]
         if bar.solids is not None:
             bar.solids.set_alpha(1)
     if title:
-        # A name with two dollar signs is no formula.
-        figure.suptitle(title, parse_math=False)
+        # A file's name may have dollars in it, and bytes that are no UTF-8.
+        figure.suptitle(printable(title), parse_math=False)
     return figure
 
 

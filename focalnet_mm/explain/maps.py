@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmengine.model import BaseTTAModel
 from torch import Tensor, nn
 
 from ..backbone.focalnet import FocalNet, find_backbone
 
-__all__ = ['FocalMaps', 'choose_blocks', 'focal_maps', 'inputs_of', 'mean_kernels', 'norm_on_objects', 'outputs_of',
-           'stride_of']
+__all__ = ['FocalMaps', 'choose_blocks', 'focal_maps', 'inputs_of', 'maps_of', 'mean_kernels', 'norm_on_objects',
+           'only_backbone', 'outputs_of', 'recorded', 'stride_of']
 
 
 class FocalMaps(NamedTuple):
@@ -52,9 +54,11 @@ def focal_maps(model: nn.Module, images: Tensor | Mapping[str, Any], stages: Seq
     The model is left as it was: hooks that read the blocks are removed, errors or not, and training mode is restored.
 
     Args:
-        model: A FocalNet or a model of any library with one.
-        images: What the backbone takes, (N, 3, H, W); or, for a model with a ``data_preprocessor``, a batch as its data
-            loader gives it, with ``inputs`` and ``data_samples``. The maps cover the padding of such a batch.
+        model: A FocalNet or a model of any library with one, however it is wrapped. Of a model with several, such as
+            student and teacher, pass a part with one.
+        images: What the backbone takes, (N, in_channels, H, W); or, for a model with a ``data_preprocessor``, a batch
+            as its data loader gives it, with ``inputs`` and ``data_samples``. The maps cover the padding of such a
+            batch.
         stages: Stages from 0 on, negative ones from the last; ``None`` means all.
         blocks: Blocks of each of these stages, likewise. A stage leaves out those that it does not have.
         upsample: Whether to resize gates and norm to H × W, see :meth:`FocalMaps.upsampled`.
@@ -70,13 +74,21 @@ def focal_maps(model: nn.Module, images: Tensor | Mapping[str, Any], stages: Seq
     backbone = find_backbone(model)
     images = inputs_of(model, images)
     chosen = choose_blocks(backbone, stages, blocks)
+    found = maps_of(backbone, outputs_of(backbone, images, chosen, 'f', 'h'))
+    if upsample:
+        found = {key: maps.upsampled(*images.shape[2:]) for key, maps in found.items()}
+    return found
+
+
+def maps_of(backbone: FocalNet,
+            outputs: Mapping[tuple[int, int], Sequence[Tensor]]) -> dict[tuple[int, int], FocalMaps]:
+    """The maps of blocks of which the outputs of ``f`` and ``h`` are known, as :func:`outputs_of` returns them."""
     found = {}
-    for key, (projected, modulator) in outputs_of(backbone, images, chosen, 'f', 'h').items():
+    for key, (projected, modulator) in outputs.items():
         gates = projected.permute(0, 3, 1, 2)[:, 2 * modulator.shape[1]:]
-        gates, modulator = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (gates, modulator))
+        gates, modulator = (part.detach().to(torch.promote_types(part.dtype, torch.float32))
+                            for part in (gates, modulator))
         found[key] = FocalMaps(gates, modulator, modulator.norm(dim=1), stride_of(backbone, key[0]))
-        if upsample:
-            found[key] = found[key].upsampled(*images.shape[2:])
     return found
 
 
@@ -141,11 +153,39 @@ def inputs_of(model: nn.Module, images: Tensor | Mapping[str, Any]) -> Tensor:
     """What the backbone gets of images or of a batch."""
     if isinstance(images, Tensor):
         return images
-    preprocessor = getattr(model, 'data_preprocessor', None)
+    preprocessor = _preprocessor(model)
     if preprocessor is None:
         raise TypeError(f'A batch was passed, but the {type(model).__name__} has no data_preprocessor: pass images of '
                         'shape (N, 3, H, W).')
     return preprocessor(images, False)['inputs']
+
+
+def only_backbone(model: nn.Module, name: str | None) -> nn.Module:
+    """A model with one of its backbones alone, for the functions of this package.
+
+    Args:
+        model: Any model.
+        name: As :func:`~focalnet_mm.explain.find_backbone` takes it.
+
+    Returns:
+        What holds the backbone and the model's ``data_preprocessor``, both themselves and not copies.
+
+    Raises:
+        ValueError: As :func:`~focalnet_mm.explain.find_backbone` does.
+    """
+    part = nn.Module()
+    part.add_module('backbone', find_backbone(model, name))
+    part.add_module('data_preprocessor', _preprocessor(model))
+    return part
+
+
+def _preprocessor(model: nn.Module) -> nn.Module | None:
+    """The data preprocessor of the model itself; that of test-time augmentation does nothing."""
+    for module in model.modules():
+        found = getattr(module, 'data_preprocessor', None)
+        if found is not None and not isinstance(module, BaseTTAModel):
+            return found
+    return None
 
 
 def choose_blocks(backbone: FocalNet, stages: Sequence[int] | int | None,
@@ -180,21 +220,52 @@ def _indices(name: str, values: Sequence[int] | int | None, count: int) -> list[
 def outputs_of(backbone: FocalNet, images: Tensor, chosen: Sequence[tuple[int, int]],
                *parts: str) -> dict[tuple[int, int], list[Tensor]]:
     """What the named layers of the chosen blocks' modulations return for images, in evaluation mode."""
+    with recorded(backbone, chosen, *parts) as outputs:
+        with _evaluating(backbone), torch.no_grad(), _not_compiled():
+            backbone(images)
+        return outputs()
+
+
+@contextlib.contextmanager
+def recorded(backbone: FocalNet, chosen: Sequence[tuple[int, int]],
+             *parts: str) -> Iterator[Callable[[], dict[tuple[int, int], list[Tensor]]]]:
+    """Keep what the named layers of the chosen blocks' modulations return as long as the context lasts.
+
+    Args:
+        backbone: The backbone.
+        chosen: The (stage, block).
+        *parts: Names of layers of a modulation.
+
+    Yields:
+        A function that tells the outputs of each (stage, block), and raises RuntimeError where the blocks did not run
+        just once.
+    """
     modulations = {(stage, block): backbone.block(stage, block).modulation for stage, block in chosen}
     layers = [getattr(modulation, part) for modulation in modulations.values() for part in parts]
-    outputs: dict[nn.Module, Tensor] = {}
+    outputs: dict[nn.Module, list[Tensor]] = {layer: [] for layer in layers}
 
     def keep(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-        outputs[layer] = output
+        outputs[layer].append(output)
+
+    def tell() -> dict[tuple[int, int], list[Tensor]]:
+        runs = len(outputs[layers[0]])
+        if runs != 1:
+            raise RuntimeError(f'the backbone ran {runs} times for one batch, and its maps can be shown of one run '
+                               'only.')
+        return {key: [outputs[getattr(modulation, part)][0] for part in parts]
+                for key, modulation in modulations.items()}
 
     handles = [layer.register_forward_hook(keep) for layer in layers]
     try:
-        with _evaluating(backbone), torch.no_grad():
-            backbone(images)
+        yield tell
     finally:
         for handle in handles:
             handle.remove()
-    return {key: [outputs[getattr(modulation, part)] for part in parts] for key, modulation in modulations.items()}
+
+
+def _not_compiled() -> contextlib.AbstractContextManager[Any]:
+    """Compiled code would pass by the hooks; without the compiler imported nothing is compiled."""
+    return torch.compiler.set_stance('force_eager') if 'torch._dynamo' in sys.modules else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

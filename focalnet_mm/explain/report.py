@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmengine.config import Config
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
@@ -14,7 +15,7 @@ from torch import nn
 from ..data.pictures import Input, printable, shown_as, unique_names
 from ..run.images import ImagePipeline
 from .fields import receptive_fields
-from .figures import as_picture, plot_focal_maps, plot_kernels
+from .figures import as_array, as_picture, plot_focal_maps, plot_kernels, reads_rgb
 from .gallery import Gallery
 from .maps import FocalMaps, focal_maps, mean_kernels
 
@@ -32,13 +33,14 @@ class Explained(NamedTuple):
     done: int
 
 
-def explain_inputs(model: nn.Module, pipeline: ImagePipeline, inputs: Sequence[Input], out: Path,
+def explain_inputs(model: nn.Module, cfg: Config, pipeline: ImagePipeline, inputs: Sequence[Input], out: Path,
                    stages: Sequence[int] | None, blocks: Sequence[int] | None, facts: Mapping[str, str],
                    name: str = 'explain', stop: Callable[[], bool] = lambda: False) -> Explained:
     """Draw figures of pictures and kernels, and write a gallery of all blocks, with a progress bar.
 
     Args:
         model: A model of mmdet, mmseg or mmpretrain with a FocalNet.
+        cfg: Its config.
         pipeline: Its test pipeline.
         inputs: The pictures.
         out: Where to: ``figures``, ``kernels.png`` and ``index.html`` with what it needs.
@@ -56,42 +58,25 @@ def explain_inputs(model: nn.Module, pipeline: ImagePipeline, inputs: Sequence[I
         OSError: A figure or the page could not be written.
     """
     figures = unique_names([f'{item.name}.png' for item in inputs])
-    said: set[str] = set()
     gallery = Gallery(out, 'What the FocalNet looks at', facts)
     failed, done = [], 0
     with Progress(console=Console(stderr=True)) as progress:
         def say(text: str) -> None:
             progress.console.print(f'{name}: {printable(text)}', markup=False, soft_wrap=True)
 
+        drawer = _Drawer(model, pipeline, reads_rgb(cfg, 'test'), stages, blocks, gallery, say)
         task = progress.add_task('', total=len(inputs))
-        for item, figure_name in zip(inputs, figures):
+        for item, figure in zip(inputs, figures):
             if stop():
                 break
             progress.update(task, description=escape(printable(item.name)))
             try:
-                if item.is_video:
-                    raise ValueError(f'{item.path} is a video: name pictures, such as some of its frames.')
-                batch = pipeline(item.channels or item.path, str(item.path)).batch
-                maps = _maps(model, batch, stages, blocks, item)
+                drawer.draw(item, out / 'figures' / figure)
             except ValueError as error:
                 failed.append(item)
                 say(str(error))
-                continue
-            finally:
-                done += 1
-                progress.advance(task)
-            inputs_shown = batch['inputs'][0]
-            words = shown_as(inputs_shown.cpu().numpy().transpose(1, 2, 0))
-            if words and words not in said:
-                said.add(words)
-                say(f'{item.path} reaches the model with {len(inputs_shown)} channels; the pictures show {words}')
-            image = as_picture(inputs_shown)
-            gallery.add(printable(item.name), image, maps)
-            # A dict of the keys has the last block of each stage.
-            drawn = maps if blocks else {key: maps[key] for key in dict(maps.keys()).items()}
-            figure = out / 'figures' / figure_name
-            figure.parent.mkdir(parents=True, exist_ok=True)
-            plot_focal_maps(image, drawn, title=printable(item.name)).savefig(figure, dpi=80)
+            done += 1
+            progress.advance(task)
     if len(failed) == done:
         raise ValueError('none of the inputs could be read, see above.' if done else 'stopped before the first input.')
     kernels = mean_kernels(model)
@@ -99,6 +84,39 @@ def explain_inputs(model: nn.Module, pipeline: ImagePipeline, inputs: Sequence[I
         plot_kernels(kernels).savefig(out / 'kernels.png', dpi=100)
     fields = receptive_fields(model, stages=stages, blocks=blocks)
     return Explained(gallery.finish(fields, 'kernels.png' if kernels else None), failed, done)
+
+
+class _Drawer:
+    """Figures of pictures, and their part of the gallery."""
+
+    def __init__(self, model: nn.Module, pipeline: ImagePipeline, rgb: bool, stages: Sequence[int] | None,
+                 blocks: Sequence[int] | None, gallery: Gallery, say: Callable[[str], None]) -> None:
+        self.model = model
+        self.pipeline = pipeline
+        self.rgb = rgb
+        self.stages = stages
+        self.blocks = blocks
+        self.gallery = gallery
+        self.say = say
+        self._said: set[str] = set()
+
+    def draw(self, item: Input, target: Path) -> None:
+        """Write the figure of a picture, and add it to the gallery."""
+        if item.is_video:
+            raise ValueError(f'{item.path} is a video: name pictures, such as some of its frames.')
+        batch = self.pipeline(item.channels or item.path, str(item.path)).batch
+        maps = _maps(self.model, batch, self.stages, self.blocks, item)
+        inputs = batch['inputs'][0]
+        words = shown_as(as_array(inputs))
+        if words and words not in self._said:
+            self._said.add(words)
+            self.say(f'{item.path} reaches the model with {len(inputs)} channels; the pictures show {words}')
+        image = as_picture(inputs, self.rgb)
+        self.gallery.add(item.name, image, maps)
+        # A dict of the keys has the last block of each stage.
+        drawn = maps if self.blocks else {key: maps[key] for key in dict(maps.keys()).items()}
+        target.parent.mkdir(parents=True, exist_ok=True)
+        plot_focal_maps(image, drawn, title=item.name).savefig(target, dpi=80)
 
 
 def _maps(model: nn.Module, batch: Mapping[str, Any], stages: Sequence[int] | None, blocks: Sequence[int] | None,

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.model import BaseModel, BaseTTAModel, is_model_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from ..weights import SCHEME, local_file, read_model
-from .config import default_meta, innermost, scope_of
+from ..weights import SCHEME, local_file, read_model, trained_classes
+from ..weights.layouts import shorten
+from .config import default_meta, innermost, registry_scope
 from .machine import replace_sync_bn
 
 __all__ = ['build_model', 'check_checkpoint', 'load_model', 'load_weights', 'read_any_layout', 'unwrap']
@@ -29,7 +31,7 @@ def build_model(cfg: Config, device: str = 'cpu') -> BaseModel:
     Returns:
         The model in training mode, with BN for SyncBN, which needs several processes.
     """
-    init_default_scope(cfg.get('default_scope') or scope_of(cfg))
+    init_default_scope(registry_scope(cfg))
     settings = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor'):
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)
@@ -78,9 +80,11 @@ def load_weights(model: BaseModel, cfg: Config, checkpoint: str) -> None:
     read = read_model(checkpoint)
     model = unwrap(model)
     _check_tensors(model, read['state_dict'], checkpoint)
-    model.load_state_dict(read['state_dict'], strict=False)
-    meta = {key.lower(): value for key, value in (read['meta'].get('dataset_meta') or {}).items()}
-    model.dataset_meta = {**_test_meta(cfg), **{key: value for key, value in meta.items() if value is not None}}
+    unused = model.load_state_dict(read['state_dict'], strict=False).unexpected_keys
+    if unused:
+        print_log(f'{checkpoint}: the model has no place for {len(unused)} of its tensors ({shorten(unused)}).',
+                  logger='current')
+    model.dataset_meta = {**_test_meta(cfg), **trained_classes(read['meta'])}
 
 
 def read_any_layout(source: str) -> str:
@@ -117,7 +121,7 @@ def check_checkpoint(model: nn.Module, source: str) -> None:
     _check_tensors(unwrap(model), read_model(source)['state_dict'], source)
 
 
-def unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> Any:
     """The model itself, without what wraps it for distributed running or test-time augmentation."""
     inner: Any = model
     while is_model_wrapper(inner) or isinstance(inner, BaseTTAModel):
@@ -127,7 +131,8 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def _check_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) -> None:
     own = model.state_dict()
-    missing = [name for name in own if name not in tensors]
+    # Older releases of torch did not count the batches, and whoever loads does without.
+    missing = [name for name in own if name not in tensors and not name.endswith('.num_batches_tracked')]
     differing = [name for name in own if name in tensors and tensors[name].shape != own[name].shape]
     if missing:
         raise ValueError(f'The checkpoint {source} is not of this config: it lacks {len(missing)} of the model\'s '

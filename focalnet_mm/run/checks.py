@@ -1,75 +1,82 @@
-"""Whether data, classes and folders are what a config takes them for."""
+"""Whether model, data set and annotations fit together, asked of the data sets that were built."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
+import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from mmengine.config import Config
+from mmengine.fileio import get_file_backend, list_dir_or_file
+from mmengine.fileio.backends import LocalBackend
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
 from .build import unwrap
-from .config import default_meta, evaluators
+from .failures import explain_missing
 
-__all__ = ['CheckClasses', 'ClassMismatchError', 'build_runner', 'check_classes', 'check_data', 'check_folder']
+__all__ = ['CheckData', 'ClassMismatchError', 'DataError', 'build_runner', 'check_dataset', 'check_folder',
+           'check_heads']
 
-# The last parts of the keys that name folders of label maps.
-_LABEL_MAP_KEYS = ('seg', 'seg_prefix', 'seg_map_path')
-# Heads whose num_classes is that of the data set, by their paths in the models of mmdet, mmseg and mmpretrain.
-_HEADS = ('bbox_head', 'roi_head.bbox_head', 'roi_head.mask_head', 'panoptic_head', 'decode_head', 'auxiliary_head',
-          'head')
+# Attributes of models of mmdet, mmseg and mmpretrain whose num_classes is that of the data set.
+_HEADS = {'bbox_head', 'mask_head', 'panoptic_head', 'query_head', 'decode_head', 'auxiliary_head', 'head', 'cls_head'}
 
 
-class ClassMismatchError(ValueError):
+class DataError(ValueError):
+    """A data set that would be trained or tested on without a word is not what its config takes it for."""
+
+
+class ClassMismatchError(DataError):
     """A model and its data set have different classes."""
 
 
-class CheckClasses(Hook):
-    """Checks before training and testing that model, data set and annotations have the same classes.
+class CheckData(Hook):
+    """Checks before training and testing what would go wrong in silence: see :func:`check_dataset`.
 
-    Annotations of no class at all end in other errors while they are loaded: see :func:`check_classes`.
+    Attributes:
+        passed: Whether everything was found to fit, and the run has started.
 
     Raises:
-        ClassMismatchError: They have not; says how many each has, and the way out.
+        DataError: Something does not fit; says what was found, expected, and the way out.
+        FileNotFoundError: What the first item of a validation or test reads is missing.
     """
 
+    def __init__(self) -> None:
+        self.passed = False
+
     def before_train(self, runner: Runner) -> None:
-        self._check(runner, runner.train_dataloader.dataset, 'train')
+        self._check(runner, 'train', runner.train_dataloader.dataset)
+        if runner.val_loop is not None:
+            self._check(runner, 'val', runner.val_dataloader.dataset)
+        self.passed = True
 
     def before_test(self, runner: Runner) -> None:
-        self._check(runner, runner.test_dataloader.dataset, 'test')
+        self._check(runner, 'test', runner.test_dataloader.dataset)
+        self.passed = True
 
     @staticmethod
-    def _check(runner: Runner, dataset: Any, split: str) -> None:
-        while hasattr(dataset, 'dataset'):
-            dataset = dataset.dataset
-        classes = dataset.metainfo.get('classes')
-        if classes is None:
-            return
-        key = f'{split}_dataloader.dataset'
-        if hasattr(dataset, 'cat_ids'):
-            _check_annotated(dataset.ann_file, len(dataset.cat_ids), len(classes), key)
+    def _check(runner: Runner, split: str, dataset: Any) -> None:
         model = unwrap(runner.model)
-        for path in _HEADS:
-            for head in _modules(model, path):
-                if hasattr(head, 'num_classes') and head.num_classes != len(classes):
-                    raise ClassMismatchError(
-                        f'model.{path} has {head.num_classes} classes, the data set of {key} has {len(classes)}: set '
-                        f'num_classes of every head to {len(classes)}, or {key}.metainfo.classes to the classes that '
-                        'the model has.')
+        for key, part in _parts(f'{split}_dataloader.dataset', dataset):
+            check_dataset(part, key)
+            check_heads(model, part, key)
+            if split != 'train':
+                _check_first_files(part, runner.cfg)
 
 
-def build_runner(cfg: Config) -> Runner:
-    """mmengine's runner of a config, or the config's own kind of it, which checks the classes when it starts."""
+def build_runner(cfg: Config) -> tuple[Runner, CheckData]:
+    """mmengine's runner of a config, or the config's own kind of it, with the check that it starts with."""
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.register_hook(CheckClasses())
-    return runner
+    check = CheckData()
+    runner.register_hook(check)
+    return runner, check
 
 
 def check_folder(folder: str | Path, force: bool) -> Path:
@@ -91,118 +98,162 @@ def check_folder(folder: str | Path, force: bool) -> Path:
     return folder
 
 
-def check_data(cfg: Config, *splits: str) -> None:
-    """Check that the annotation files and folders that a config names exist, and that label maps are in theirs.
+def check_dataset(dataset: Any, key: str) -> None:
+    """Check that a data set has items, and that its classes are those of its annotations, in their order.
+
+    mmdet numbers the classes of COCO's annotations in the order of the file's categories, whatever order the config
+    names them in, and leaves out those that the file lacks.
 
     Args:
-        cfg: The config. Its ``data_source``, if any, tells users where the data comes from.
-        *splits: Which of ``train``, ``val`` and ``test``.
+        dataset: A data set that was built, without what repeats or joins it.
+        key: Its key in the config.
 
     Raises:
-        FileNotFoundError: Something is missing; names it, the key that names it, and the way out.
+        DataError: It is empty, or its classes are one string.
+        ClassMismatchError: The annotations lack classes, or number them in another order.
     """
-    missing: dict[str, str] = {}
-    for split in splits:
-        for key, path in _data_paths(cfg, split):
-            if not os.path.exists(path):
-                missing.setdefault(path, key)
-    if missing:
-        path, key = next(iter(missing.items()))
-        others = f' (and {len(missing) - 1} more)' if len(missing) > 1 else ''
-        nested = _elsewhere(path, cfg.get('data_root'))
-        if nested:
-            raise FileNotFoundError(f'{path}, which {key} names, does not exist{others}, but the data lies in '
-                                    f'{nested}: add --cfg-options data_root={nested}.')
-        source = f'{cfg.data_source}; or ' if cfg.get('data_source') else ''
-        raise FileNotFoundError(f'{path}, which {key} names, does not exist{others}: {source}point to your copy of '
-                                'the data with --cfg-options data_root=DIR.')
-    for split in splits:
-        for key, path in _data_paths(cfg, split):
-            if key.rsplit('.', 1)[-1] in _LABEL_MAP_KEYS and not any(
-                    entry.name.endswith('.png') for entry in os.scandir(path)):
-                raise FileNotFoundError(f'{path}, which {key} names, holds no .png file: the label maps belong there; '
-                                        "for COCO panoptic, unpack the panoptic annotations' own archive, "
-                                        f'{os.path.basename(os.path.normpath(path))}.zip, beside it.')
+    classes = _classes(dataset)
+    if isinstance(classes, str):
+        raise DataError(f'{key}.metainfo.classes is the string {classes!r}, expected a tuple: write ({classes!r},), '
+                        'with a comma, or the path of a file with a class on each line.')
+    if classes and _is_coco(dataset):
+        _check_categories(dataset, classes, key)
+    if not len(dataset):
+        raise DataError(f'{key} has no items: {_why_empty(dataset, key)}.')
 
 
-def check_classes(cfg: Config, *splits: str) -> None:
-    """Check that annotation files in COCO's format have the classes that a config names, before they are loaded.
+def check_heads(model: nn.Module, dataset: Any, key: str) -> None:
+    """Check that the heads of a model have as many classes as a data set.
 
     Args:
-        cfg: The config. Files of more than 64 MiB, which take long to read, are left to :class:`CheckClasses`.
-        *splits: Which of ``train``, ``val`` and ``test``.
+        model: The model. Left out are heads that take their classes from a text, that share one mask among all classes,
+            or that tell background and foreground apart by one channel.
+        dataset: A data set that was built.
+        key: Its key in the config.
 
     Raises:
-        ClassMismatchError: A file lacks classes.
+        ClassMismatchError: A head has another number.
     """
-    for split in splits:
-        if not cfg.get(f'{split}_dataloader'):
+    classes = _classes(dataset)
+    if not classes or hasattr(model, 'language_model') or hasattr(model, 'text_encoder'):
+        return
+    # Heads for boxes of a panoptic data set may know its things only.
+    allowed = {len(classes), len(dataset.metainfo.get('thing_classes') or classes)}
+    for name, head in model.named_modules():
+        parts = [part for part in name.split('.') if not part.isdigit()]
+        found = getattr(head, 'num_classes', None)
+        if not parts or parts[-1] not in _HEADS or type(found) is not int or found in allowed:
             continue
-        key, dataset = f'{split}_dataloader.dataset', cfg[f'{split}_dataloader']['dataset']
-        while 'dataset' in dataset:
-            key, dataset = f'{key}.dataset', dataset['dataset']
-        path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
-        classes = (dataset.get('metainfo') or {}).get('classes') or default_meta(cfg, dataset).get('classes')
-        if not path.endswith('.json') or not classes or not os.path.isfile(path) or os.path.getsize(path) > 1 << 26:
+        if getattr(head, 'class_agnostic', False) or getattr(head, 'out_channels', None) == 1:
             continue
-        names = {category['name'] for category in json.loads(Path(path).read_text()).get('categories', ())}
-        _check_annotated(path, sum(name in names for name in classes), len(classes), key)
+        raise ClassMismatchError(
+            f'model.{name} has {found} classes, the data set of {key} has {len(classes)}: set num_classes of every '
+            f'head to {len(classes)}, or {key}.metainfo.classes to the classes that the model has.')
 
 
-def _check_annotated(path: str, found: int, classes: int, key: str) -> None:
-    if found != classes:
-        raise ClassMismatchError(f'{path} holds {found} of the {classes} classes that the data set has: name those '
-                                 f'of your annotations in {key}.metainfo.classes.')
+def _parts(key: str, dataset: Any) -> Iterator[tuple[str, Any]]:
+    """(key, data set) of each data set within those that repeat, filter or join others."""
+    if hasattr(dataset, 'dataset'):
+        yield from _parts(f'{key}.dataset', dataset.dataset)
+    elif isinstance(getattr(dataset, 'datasets', None), Sequence):
+        for i, part in enumerate(dataset.datasets):
+            yield from _parts(f'{key}.datasets.{i}', part)
+    else:
+        yield key, dataset
 
 
-def _elsewhere(path: str, root: str | None) -> str | None:
-    """The folder just above or below ``root`` in which ``path``, which lies under ``root``, would exist."""
-    if not root or not path.startswith(root):
+def _classes(dataset: Any) -> Any:
+    return (getattr(dataset, 'metainfo', None) or {}).get('classes')
+
+
+def _is_coco(dataset: Any) -> bool:
+    """Whether mmdet numbers the classes of a data set by its annotation file."""
+    with contextlib.suppress(ImportError):
+        return isinstance(dataset, importlib.import_module('mmdet.datasets').CocoDataset) and hasattr(
+            dataset, 'cat_ids')
+    return False
+
+
+def _check_categories(dataset: Any, classes: Sequence[str], key: str) -> None:
+    names = _category_names(dataset.ann_file)
+    if names is None:
+        found = list(classes)[:len(dataset.cat_ids)]
+    else:
+        found = [names[number] for number in dataset.cat_ids if number in names]
+    missing = [name for name in classes if name not in found]
+    # The categories of LVIS are taken whatever the classes are called.
+    if len(found) != len(classes):
+        raise ClassMismatchError(
+            f'{dataset.ann_file} holds {len(found)} of the {len(classes)} classes that the data set has'
+            f'{f", and not {missing[0]!r}" if missing and found else ""}: name those of your annotations in '
+            f'{key}.metainfo.classes.')
+    if not missing and found != list(classes):
+        first = next(i for i, name in enumerate(classes) if name != found[i])
+        raise ClassMismatchError(
+            f'{dataset.ann_file} numbers its classes in its own order, and {key}.metainfo.classes in another: class '
+            f'{first} is {found[first]!r} there and {classes[first]!r} here, so labels would be wrong; write '
+            f'classes={tuple(found)!r}.')
+
+
+def _category_names(path: str) -> dict[int, str] | None:
+    """Number → name of the categories of a file in COCO's format, of which only that list is read if possible."""
+    if not isinstance(path, str) or not os.path.isfile(path):
         return None
-    relative = path[len(root):].lstrip('/')
-    above = os.path.dirname(os.path.normpath(root))
-    below = sorted(entry.path for entry in os.scandir(root) if entry.is_dir()) if os.path.isdir(root) else []
-    if not relative:
-        return None
-    return next((folder for folder in (*below, above) if os.path.exists(os.path.join(folder, relative))), None)
+    with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = data.rfind(b'"categories"')
+        end = data.find(b']', start)
+        text = data[start:end + 1].decode('utf-8', 'replace').partition(':')[2] if start >= 0 else ''
+    try:
+        found = json.loads(text)
+        return {category['id']: category['name'] for category in found}
+    except (ValueError, KeyError, TypeError):
+        # Keypoints and such are lists within that list.
+        with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
+            content = json.loads(Path(path).read_bytes())
+            return {category['id']: category['name'] for category in content['categories']}
+    return None
 
 
-def _modules(model: nn.Module, path: str) -> Iterator[nn.Module]:
-    """What a path in a model leads to, one by one where that is a list."""
-    part: Any = model
-    for name in path.split('.'):
-        part = getattr(part, name, None)
-    if isinstance(part, nn.ModuleList):
-        yield from part
-    elif part is not None:
-        yield part
+def _why_empty(dataset: Any, key: str) -> str:
+    """What to look at where a data set has no items."""
+    prefix = getattr(dataset, 'data_prefix', None) or {}
+    suffix = getattr(dataset, 'img_suffix', None)
+    folder = prefix.get('img_path') if isinstance(prefix, dict) else None
+    if suffix and folder and not os.path.isfile(getattr(dataset, 'ann_file', None) or ''):
+        with contextlib.suppress(Exception):
+            endings = {os.path.splitext(name)[1] for name in list_dir_or_file(
+                folder, list_dir=False, recursive=True, backend_args=getattr(dataset, 'backend_args', None))}
+            others = f', but files that end in {", ".join(sorted(filter(None, endings)))}' if any(endings) else ''
+            return (f'{folder}, which {key}.data_prefix.img_path names, holds no file that ends in {suffix}{others}: '
+                    f'correct {key}.img_suffix')
+    file = getattr(dataset, 'ann_file', None)
+    source = f'{file}, which {key}.ann_file names, lists none' if isinstance(file, str) and file else (
+        'its folders hold none')
+    if getattr(dataset, 'filter_cfg', None):
+        return f'{source} that {key}.filter_cfg={dict(dataset.filter_cfg)} leaves'
+    return f'{source}, or none of the classes that it names'
 
 
-def _data_paths(cfg: Config, split: str) -> Iterator[tuple[str, str]]:
-    """(key in the config, path) of each local file and folder that a split reads."""
-    loader = cfg.get(f'{split}_dataloader')
-    if loader:
-        yield from _dataset_paths(f'{split}_dataloader.dataset', loader['dataset'])
-    for evaluator in evaluators(cfg, split):
-        for name in ('ann_file', 'seg_prefix'):
-            if _is_local(evaluator.get(name)):
-                yield f'{split}_evaluator.{name}', evaluator[name]
+def _check_first_files(dataset: Any, cfg: Config) -> None:
+    """Check that the files of the first item are there, hours before a validation would ask for them."""
+    try:
+        info = dataset.get_data_info(0)
+    except Exception:
+        # Not every data set tells of its items, and this is no place to fail for it.
+        return
+    for name in ('img_path', 'seg_map_path'):
+        path = info.get(name)
+        if not isinstance(path, str) or os.path.lexists(path) or not _is_read(name, dataset):
+            continue
+        if isinstance(get_file_backend(path, backend_args=getattr(dataset, 'backend_args', None)), LocalBackend):
+            raise FileNotFoundError(explain_missing(path, cfg))
 
 
-def _dataset_paths(key: str, dataset: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if 'dataset' in dataset:
-        yield from _dataset_paths(f'{key}.dataset', dataset['dataset'])
-    for i, part in enumerate(dataset.get('datasets', ())):
-        yield from _dataset_paths(f'{key}.datasets.{i}', part)
-    root = dataset.get('data_root') or ''
-    prefixes = dataset.get('data_prefix') or {}
-    prefixes = {'data_prefix': prefixes} if isinstance(prefixes, str) else {
-        f'data_prefix.{name}': prefix for name, prefix in prefixes.items()}
-    for name, path in {'data_root': '', 'ann_file': dataset.get('ann_file'), **prefixes}.items():
-        path = os.path.join(root, path) if path is not None else None
-        if _is_local(path):
-            yield f'{key}.{name}', path
-
-
-def _is_local(path: str | None) -> TypeGuard[str]:
-    return bool(path and '://' not in path)
+def _is_read(name: str, dataset: Any) -> bool:
+    """Whether a step of the pipeline, known to read files of this kind, is there; others may read what they like."""
+    steps = [type(step).__name__ for step in getattr(getattr(dataset, 'pipeline', None), 'transforms', ())]
+    if name == 'img_path':
+        return 'LoadImageFromFile' in steps
+    return 'LoadPanopticAnnotations' in steps or ('LoadAnnotations' in steps and any(
+        getattr(step, 'with_seg', True) for step in dataset.pipeline.transforms
+        if type(step).__name__ == 'LoadAnnotations'))

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.registry import DATASETS, MODELS
 
-__all__ = ['default_meta', 'evaluators', 'innermost', 'load_config', 'scope_of', 'type_name']
+__all__ = ['default_meta', 'evaluators', 'innermost', 'load_config', 'registry_scope', 'scope_of', 'type_name']
 
 _LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
 
@@ -103,6 +103,11 @@ def scope_of(cfg: Config) -> str:
     return scope
 
 
+def registry_scope(cfg: Config) -> str:
+    """Where the names of a config are looked up: its ``default_scope``, or, without one, the library of its model."""
+    return cfg.get('default_scope') or scope_of(cfg)
+
+
 def innermost(dataset: Any) -> Any:
     """The settings of a data set without those that repeat or filter it."""
     while 'dataset' in dataset:
@@ -118,11 +123,11 @@ def evaluators(cfg: Config, split: str) -> list[dict[str, Any]]:
 
 def default_meta(cfg: Config, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a data set's type says of its classes."""
-    kind = dataset.get('type', '')
-    if isinstance(kind, str):
-        scope = cfg.get('default_scope') or scope_of(cfg)
+    scope = registry_scope(cfg)
+    found = dataset.get('type', '')
+    if isinstance(found, str):
         with contextlib.suppress(ImportError):
             importlib.import_module(f'{scope}.datasets')
         with DATASETS.switch_scope_and_registry(scope) as registry:
-            kind = registry.get(kind)
-    return getattr(kind, 'METAINFO', {})
+            found = registry.get(found)
+    return getattr(found, 'METAINFO', {})

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import importlib
+import inspect
 import os
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import HOOKS
 
-from .config import evaluators, innermost
+from .config import evaluators, innermost, registry_scope, scope_of, type_name
 
 __all__ = ['add_tta', 'draw_predictions', 'keep_predictions']
 
@@ -24,25 +29,38 @@ def draw_predictions(cfg: Config, folder: str | None, show: bool = False, wait_t
     Raises:
         ValueError: The config has no visualisation hook.
     """
-    hook = cfg.default_hooks.get('visualization')
-    if hook is None:
-        raise ValueError('--show and --show-dir need a visualization hook in the config\'s default_hooks, for mmdet '
-                         "dict(type='DetVisualizationHook').")
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    takes = _arguments_of(hook, cfg) if hook else set()
+    if not takes & {'draw', 'enable'}:
+        raise ValueError('--show and --show-dir need a visualization hook that draws predictions in the config\'s '
+                         "default_hooks, for mmdet dict(type='DetVisualizationHook').")
+    hook['draw' if 'draw' in takes else 'enable'] = True
     # mmdet joins a relative folder to the work dir, once more for every batch.
     folder = os.path.abspath(folder) if folder else None
-    if cfg.default_scope == 'mmpretrain':
-        hook.update(enable=True, show=show, wait_time=wait_time, out_dir=folder)
-        return
-    hook.update(draw=True)
+    target = next((name for name in ('test_out_dir', 'out_dir') if name in takes), None)
+    if show and 'show' not in takes:
+        raise ValueError(f'--show: {type_name(hook)} does not show pictures in a window; use --show-dir.')
     if show:
         hook.update(show=True, wait_time=wait_time)
-    if cfg.default_scope == 'mmseg':
-        # It draws every fiftieth batch otherwise.
+    if target is None and 'interval' in takes:
+        # mmseg draws every fiftieth batch otherwise.
         hook.update(interval=1)
-    if folder and cfg.default_scope == 'mmseg':
-        cfg.visualizer.save_dir = folder
+    if folder and target:
+        hook[target] = folder
     elif folder:
-        hook.update(test_out_dir=folder)
+        cfg.visualizer.save_dir = folder
+
+
+def _arguments_of(hook: dict[str, Any], cfg: Config) -> set[str]:
+    """What the class of a hook takes."""
+    kind = hook['type']
+    if isinstance(kind, str):
+        scope = registry_scope(cfg)
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f'{scope}.engine.hooks')
+        with HOOKS.switch_scope_and_registry(scope) as registry:
+            kind = registry.get(kind)
+    return set(inspect.signature(kind).parameters) if kind else set()
 
 
 def keep_predictions(cfg: Config, out: str) -> None:
@@ -55,13 +73,14 @@ def keep_predictions(cfg: Config, out: str) -> None:
     Raises:
         ValueError: ``out`` has another ending.
     """
-    if cfg.default_scope == 'mmseg':
+    scope = scope_of(cfg)
+    if scope == 'mmseg':
         for evaluator in evaluators(cfg, 'test'):
             evaluator.update(output_dir=out, keep_results=True)
         return
     if not out.endswith(('.pkl', '.pickle')):
         raise ValueError(f'--out must end in .pkl or .pickle, got {out}.')
-    dump = dict(type='DumpDetResults' if cfg.default_scope == 'mmdet' else 'DumpResults', out_file_path=out)
+    dump = dict(type='DumpDetResults' if scope in ('mmdet', 'mmrotate') else 'DumpResults', out_file_path=out)
     cfg.test_evaluator = [*evaluators(cfg, 'test'), dump]
 
 
@@ -74,20 +93,24 @@ def add_tta(cfg: Config) -> None:
     Raises:
         ValueError: The library cannot merge what the model predicts.
     """
-    predicts_masks = any('segm' in evaluator.get('metric', ()) or 'Panoptic' in evaluator['type']
+    predicts_masks = any('segm' in evaluator.get('metric', ()) or 'Panoptic' in type_name(evaluator)
                          for evaluator in evaluators(cfg, 'test'))
-    if cfg.default_scope == 'mmdet' and predicts_masks:
+    scope = scope_of(cfg)
+    if scope == 'mmdet' and predicts_masks:
         raise ValueError("--tta: mmdet's test-time augmentation merges boxes only, and this config predicts masks; "
                          'leave --tta out.')
     tta_types = dict(mmdet='DetTTAModel', mmseg='SegTTAModel', mmpretrain='AverageClsScoreTTA')
     if 'tta_model' not in cfg:
-        cfg.tta_model = dict(type=tta_types[cfg.default_scope])
-        if cfg.default_scope == 'mmdet':
+        if scope not in tta_types:
+            raise ValueError(f'--tta: {scope} has no test-time augmentation of its own; write tta_model and '
+                             'tta_pipeline into the config, or leave --tta out.')
+        cfg.tta_model = dict(type=tta_types[scope])
+        if scope == 'mmdet':
             cfg.tta_model.tta_cfg = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
     dataset = innermost(cfg.test_dataloader.dataset)
     if 'tta_pipeline' not in cfg:
         *steps, pack = copy.deepcopy(dataset.pipeline)
-        if cfg.default_scope == 'mmdet':
+        if scope == 'mmdet':
             pack.meta_keys = (*pack.get('meta_keys', ()), 'flip', 'flip_direction')
         flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
         cfg.tta_pipeline = [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]

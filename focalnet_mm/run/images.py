@@ -16,7 +16,7 @@ from mmengine.logging import print_log
 from mmengine.registry import FUNCTIONS, TRANSFORMS, init_default_scope
 
 from ..data.pictures import printable, read_image
-from .config import innermost, scope_of, type_name
+from .config import innermost, registry_scope, type_name
 
 __all__ = ['ImagePipeline', 'Loaded']
 
@@ -48,7 +48,7 @@ class ImagePipeline:
         dataset = _first_dataset((cfg.get('test_dataloader') or {}).get('dataset') or {})
         if not dataset.get('pipeline'):
             raise ValueError('The config has no pipeline in its test_dataloader, which would load images.')
-        self._scope: str = cfg.get('default_scope') or scope_of(cfg)
+        self._scope = registry_scope(cfg)
         init_default_scope(self._scope)
         steps = [step for step in dataset.pipeline if not _is_annotation(step)]
         self._names = [type_name(step) or type(step).__name__ for step in steps]

@@ -10,6 +10,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
 
+from .config import type_name
+
 __all__ = ['fit_to_machine', 'replace_sync_bn']
 
 _AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')
@@ -27,7 +29,7 @@ def fit_to_machine(cfg: Config) -> None:
     if get_device() in _AMP_DEVICES:
         return
     wrapper = cfg.get('optim_wrapper') or {}
-    if wrapper.get('type') == 'AmpOptimWrapper':
+    if type_name(wrapper) == 'AmpOptimWrapper':
         wrapper['type'] = 'OptimWrapper'
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(key, None)
@@ -51,7 +53,7 @@ def replace_sync_bn(node: Any) -> bool:
     found = False
     children: Iterable[Any] = ()
     if isinstance(node, dict):
-        if node.get('type') == 'SyncBN':
+        if type_name(node) in ('SyncBN', 'SyncBatchNorm'):
             node['type'] = 'BN'
             found = True
         children = node.values()

@@ -1,53 +1,25 @@
-"""A path, URL or name on a hub → a flat state dict on the CPU, read without running code from the file.
-
-Importing this module also lets ``torch.load(weights_only=True)``, the default since torch 2.6, read the checkpoints
-that mmengine's runner saves: next to tensors they hold the history of the logged values.
-"""
+"""A path, URL or name on a hub → a flat state dict on the CPU, read without running code from the file."""
 
 from __future__ import annotations
 
 import functools
 import json
 import os
-import pickle
-import re
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urljoin
 
-import numpy as np
-import torch
 from mmengine import fileio
-from mmengine.logging import HistoryBuffer, print_log
+from mmengine.logging import print_log
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import Tensor
 
 from .download import download, download_from_hub, parse_hub_name
+from .pickles import ForgedError, declared_limit, load_pickle
 
-__all__ = ['META_KEY', 'local_file', 'read_checkpoint', 'read_rest']
+__all__ = ['META_KEY', 'is_safetensors', 'local_file', 'read_checkpoint', 'read_rest']
 
-
-def _statistic(owner: type, name: str) -> Callable:
-    """Stands for ``getattr`` in a checkpoint: a history names its statistics, such as ``HistoryBuffer.mean``, by it."""
-    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
-        return getattr(owner, name)
-    raise pickle.UnpicklingError(f'Unsupported global: GLOBAL builtins.getattr of {owner!r}, {name!r}')
-
-
-# Exactly what a training checkpoint of mmengine 0.10 holds besides tensors and plain Python values. numpy 2 moved its
-# reconstructors; files written beside numpy 1 carry the old name.
-_RECONSTRUCTORS = [np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]]
-torch.serialization.add_safe_globals([
-    HistoryBuffer,
-    (_statistic, 'builtins.getattr'),
-    np.ndarray,
-    np.dtype,
-    *(type(np.dtype(name)) for name in ('bool', 'int64', 'float32', 'float64')),
-    *((function, f'numpy.{module}.multiarray.{function.__name__}')
-      for function in _RECONSTRUCTORS for module in ('core', '_core')),
-])
 
 # The keys under which training code keeps the weights, in order of precedence. timm evaluates with the averaged
 # weights where there are any; mmengine's state_dict holds the averaged ones itself.
@@ -57,8 +29,6 @@ META_KEY = 'mmengine_meta'
 # What save_pretrained and the hub call the weights of a model, in order of precedence.
 _INDEX = '.index.json'
 _STANDARD_NAMES = ('model.safetensors', f'model.safetensors{_INDEX}', 'pytorch_model.bin', f'pytorch_model.bin{_INDEX}')
-# A tensor may be a view that repeats what its file holds, but none of a model's tensors is as large as this.
-_LARGEST_VIEW = 1 << 30
 
 _NAMED_MODELS = {
     'torchvision://': mmengine_checkpoint.get_torchvision_models,
@@ -145,11 +115,12 @@ def read_rest(source: str | os.PathLike) -> tuple[dict[str, Any], list[str]]:
     path, _ = _locate(source)
     if path.name.endswith(_INDEX):
         return {}, []
-    if _is_safetensors(path):
+    if is_safetensors(path):
         from safetensors import safe_open
         with safe_open(path, 'pt') as file:
             return json.loads((file.metadata() or {}).get(META_KEY, '{}')), []
-    checkpoint = _load_pickle(path)
+    # Its content was compared with its check sums when the weights were read.
+    checkpoint = load_pickle(path, check=False)
     if not isinstance(checkpoint, Mapping) or not any(key in checkpoint for key in _WRAPPERS):
         return {}, []
     meta = checkpoint.get('meta')
@@ -225,7 +196,7 @@ def _read_shards(index: Path, sibling: Callable[[str], Path]) -> dict[str, Tenso
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
-    checkpoint = _load_safetensors(path) if _is_safetensors(path) else _load_pickle(path)
+    checkpoint = _load_safetensors(path) if is_safetensors(path) else load_pickle(path)
     while isinstance(checkpoint, Mapping):
         taken = next((key for key in _WRAPPERS if isinstance(checkpoint.get(key), Mapping)), None)
         if taken is None:
@@ -241,15 +212,23 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         held = ', '.join(map(str, list(checkpoint)[:5])) if isinstance(checkpoint, Mapping) else type(checkpoint)
         raise ValueError(f'The checkpoint {path} holds no tensors by name but {held or "nothing"}: expected a state '
                          f'dict, bare or under {" or ".join(map(repr, _WRAPPERS))}.')
-    most = max(path.stat().st_size, _LARGEST_VIEW)
-    for name, tensor in tensors.items():
-        if tensor.numel() * tensor.element_size() > most:
-            raise ValueError(f'The checkpoint {path} declares {name} with shape {tuple(tensor.shape)}, more than its '
-                             f'{path.stat().st_size} bytes can hold: it is damaged or forged; get it elsewhere.')
+    _check_declared(path, tensors)
     return tensors
 
 
-def _is_safetensors(path: Path) -> bool:
+def _check_declared(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are larger than what their file can hold, each by itself or all together."""
+    most, size, total = declared_limit(path), path.stat().st_size, 0
+    for name, tensor in tensors.items():
+        before, total = total, total + tensor.numel() * tensor.element_size()
+        if total > most:
+            others = 'with those before it ' if total - before <= most else ''
+            raise ForgedError(f'The checkpoint {path} declares {name} with shape {tuple(tensor.shape)}, {others}more '
+                              f'than its {size} bytes can hold: it is damaged or forged; get it elsewhere.')
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is one of safetensors, by its ending or its first bytes."""
     with open(path, 'rb') as file:
         return path.suffix == '.safetensors' or file.read(9)[8:] == b'{'
 
@@ -261,41 +240,3 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, ValueError) as error:
         raise ValueError(f'The checkpoint {path} is not a whole safetensors file ({error}): get it again.') from error
-
-
-def _load_pickle(path: Path) -> Any:
-    try:
-        # What older releases of torch saved is no archive, and cannot be mapped.
-        archive = zipfile.is_zipfile(path)
-        if archive:
-            _check_archive(path)
-        return torch.load(path, map_location='cpu', weights_only=True, mmap=archive or None)
-    except (OSError, _ForgedError):
-        raise
-    # A damaged archive or pickle ends in nearly any error, among them TypeError, AttributeError and MemoryError.
-    except Exception as error:
-        raise ValueError(_why_unreadable(path, error)) from error
-
-
-class _ForgedError(ValueError):
-    """A file that would grow beyond its size."""
-
-
-def _check_archive(path: Path) -> None:
-    """Refuse an archive that unpacks to more than it is: torch.save compresses nothing."""
-    size = path.stat().st_size
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-    declared = sum(entry.file_size for entry in entries)
-    if declared > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise _ForgedError(f'The checkpoint {path} has {size} bytes and unpacks to {declared}: PyTorch does not '
-                           'compress what it saves, so it is damaged or forged; get it elsewhere.')
-
-
-def _why_unreadable(path: Path, error: Exception) -> str:
-    refused = re.search(r'GLOBAL ([\w.]+)|Unsupported class (\S+)', str(error))
-    if refused:
-        return (f'The checkpoint {path} was not read: besides tensors it holds {refused[1] or refused[2]}, and '
-                'unpickling that could run code; get a file of tensors only (safetensors, or saved from a state dict).')
-    return (f'The checkpoint {path} ({path.stat().st_size} bytes) is damaged or not a PyTorch checkpoint: get it '
-            'again.')

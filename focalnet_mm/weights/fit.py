@@ -96,7 +96,8 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
     Args:
         backbone: A :class:`~focalnet_mm.FocalNet`, changed in place, or not at all on an error.
         source: Path, URL or name, see :func:`~focalnet_mm.weights.read_checkpoint`.
-        prefix: Prefix of the backbone's tensors in the file, where it holds several FocalNets.
+        prefix: Prefix of the backbone's tensors in the file, where it holds several FocalNets; with or without its last
+            dot.
 
     Returns:
         What became of each tensor.

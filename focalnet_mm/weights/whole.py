@@ -1,27 +1,73 @@
-"""Whole models of mmdet, mmseg and mmpretrain from checkpoints in any layout."""
+"""Whole models of mmdet, mmseg and mmpretrain from checkpoints in any layout.
+
+Importing this module also lets mmengine load from a path what its own runner saved: its loader calls ``torch.load``,
+which since torch 2.6 refuses the history of logged values and the arrays beside the weights.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor
 
-from .files import read_checkpoint, read_rest
+from .files import is_safetensors, read_checkpoint, read_rest
 from .layouts import convert, detect_layout
+from .pickles import load_pickle
 
-__all__ = ['SCHEME', 'read_model']
+__all__ = ['SCHEME', 'read_model', 'trained_classes', 'unwrapped']
 
 #: Wherever OpenMMLab takes a checkpoint, ``focalnet://`` before a path, URL or name reads it with :func:`read_model`.
 SCHEME = 'focalnet://'
+# What distributed training puts before each name, and torch.compile before those of the module that it compiles.
+_DISTRIBUTED, _COMPILED = re.compile(r'^(module\.)+'), re.compile(r'(^|\.)_orig_mod\.')
+
+
+def unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by the names of the model itself, without what wraps it for distributed training or is compiled.
+
+    Args:
+        tensors: Tensors by name.
+
+    Returns:
+        The same tensors; by the old names where two would get one name.
+    """
+    renamed = {_DISTRIBUTED.sub('', _COMPILED.sub(r'\1', name)): tensor for name, tensor in tensors.items()}
+    return renamed if len(renamed) == len(tensors) else dict(tensors)
+
+
+@CheckpointLoader.register_scheme(prefixes='', force=True)
+def load_from_local(filename: str, map_location: Any) -> Any:
+    """What mmengine loads from a path, read without running code from the file.
+
+    Args:
+        filename: The path.
+        map_location: As ``torch.load`` takes it.
+
+    Returns:
+        What the file holds; of a safetensors file what :func:`read_model` gives.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, or holds objects that could run code.
+    """
+    path = Path(filename).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'The checkpoint {path} does not exist: give the path of a checkpoint file.')
+    # Not mapped: a run that goes on writes over its checkpoints.
+    return read_model(path) if is_safetensors(path) else load_pickle(path, map_location, mmap=False)
 
 
 @CheckpointLoader.register_scheme(prefixes=SCHEME)
 def read_model(source: str | os.PathLike, map_location: Any = None) -> dict[str, Any]:
     """A checkpoint as mmengine's runner loads it, its tensors renamed to those of mmdet, mmseg or mmpretrain.
 
-    Official, timm's and transformers' classifiers become mmpretrain's, detrex's DINO becomes mmdet's; everything else
-    stays as it is.
+    Official, timm's and transformers' classifiers become mmpretrain's, detrex's DINO becomes mmdet's; of everything
+    else only what wraps the whole model is taken off, see :func:`unwrapped`.
 
     Args:
         source: As :func:`~focalnet_mm.weights.read_checkpoint` takes it, with or without ``focalnet://`` before it.
@@ -36,7 +82,23 @@ def read_model(source: str | os.PathLike, map_location: Any = None) -> dict[str,
         ValueError: The file is damaged, holds objects that could run code, or holds no tensors.
     """
     source = os.fspath(source).removeprefix(SCHEME)
-    state_dict = read_checkpoint(source)
+    state_dict = unwrapped(read_checkpoint(source))
     if detect_layout(state_dict) not in ('mm', None):
         state_dict = convert(state_dict, 'mm')
     return dict(state_dict=state_dict, meta=read_rest(source)[0])
+
+
+def trained_classes(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of the classes that its model was trained for.
+
+    Args:
+        meta: What :func:`read_model` gives as ``meta``.
+
+    Returns:
+        ``classes``, ``palette`` and so on, as far as they are noted.
+    """
+    noted = meta.get('dataset_meta')
+    if not isinstance(noted, Mapping):
+        # So did mmdet 2 and mmseg 0.
+        noted = {key: meta[key] for key in ('CLASSES', 'PALETTE') if key in meta}
+    return {str(key).lower(): value for key, value in noted.items() if value is not None}

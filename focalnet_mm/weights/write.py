@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from ..backbone.archs import guess_arch, read_settings, variant
+from .clean import published_meta
 from .download import sha256
 from .files import META_KEY, read_checkpoint, read_rest
 from .layouts import convert, detect_layout, select_backbone
+from .whole import unwrapped
 
 __all__ = ['convert_file', 'publish', 'transformers_config', 'write_checkpoint', 'write_transformers']
 
@@ -23,8 +25,6 @@ _ENDINGS = ('.safetensors', '.pth')
 _TRANSFORMERS_FILES = ('model.safetensors', 'config.json')
 # Under which key each layout's own code keeps the weights in a .pth file.
 _WRAPPER = {'official': 'model', 'detrex': 'model', 'mm': 'state_dict'}
-# Of what mmengine notes beside the weights, what a user of the model needs.
-_PUBLISHED_META = ('dataset_meta', 'cfg', 'epoch', 'iter', 'mmengine_version')
 
 
 def convert_file(source: str | os.PathLike, destination: str | os.PathLike, to: str, arch: str | None = None,
@@ -62,7 +62,8 @@ def convert_file(source: str | os.PathLike, destination: str | os.PathLike, to: 
     if to == 'transformers':
         write_transformers(converted, destination, config, force)
     else:
-        write_checkpoint(converted, destination, to, read_rest(source)[0] if to == 'mm' else None, force)
+        write_checkpoint(converted, destination, to, published_meta(read_rest(source)[0]) if to == 'mm' else None,
+                         force)
     parameters = sum(tensor.numel() for tensor in converted.values())
     opened = ''
     if to == 'timm':
@@ -177,29 +178,36 @@ def transformers_config(official: Mapping[str, Tensor], arch: str | None = None)
     return config if classes is None else dict(config, num_labels=len(classes))
 
 
-def publish(source: str | os.PathLike, path: str | os.PathLike, force: bool = False) -> tuple[Path, list[str]]:
+def publish(source: str | os.PathLike, path: str | os.PathLike, force: bool = False,
+            with_config: bool = False) -> tuple[Path, list[str]]:
     """Write the weights of a training checkpoint for others: without optimizer and history, its hash in the name.
+
+    Beside the weights the file holds the classes and what else the run notes of its data set, the epoch and iteration,
+    and the versions of libraries.
 
     Args:
         source: A checkpoint of a training run.
         path: Where to; of ``NAME.safetensors`` (or ``.pth``) it becomes ``NAME-HASH.safetensors``, with the first 8
             digits of the file's SHA-256.
         force: Whether a file of that name may be replaced.
+        with_config: Keep the config too, without paths and secrets, see
+            :func:`~focalnet_mm.weights.clean.clean_config`.
 
     Returns:
         Path of the file, and what was left out.
 
     Raises:
         FileExistsError: There is a file of that name, and ``force`` is not set.
-        ValueError: The checkpoint cannot be read, or the path has another ending.
+        ValueError: The checkpoint cannot be read, the path has another ending, or there is no config that can be kept.
         OSError: The file cannot be written, or does not read back as it was written; there is none then.
     """
     path = Path(path)
     _check_ending(path)
-    tensors = read_checkpoint(source)
+    tensors = unwrapped(read_checkpoint(source))
     meta, rest = read_rest(source)
-    # Plain values only: both formats can hold them, and reading them is safe.
-    kept = json.loads(json.dumps({key: meta[key] for key in _PUBLISHED_META if key in meta}, default=_plain))
+    if with_config and 'cfg' not in meta:
+        raise ValueError(f'The checkpoint {source} notes no config: publish it without.')
+    kept = published_meta(meta, with_config)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.', dir=path.parent) as folder:
         draft = Path(folder) / path.name
@@ -289,9 +297,3 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _bits(tensor: Tensor) -> Tensor:
     """A tensor as bytes, since NaN does not equal itself."""
     return tensor.reshape(-1).view(torch.uint8)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, 'tolist'):
-        return value.tolist()
-    raise TypeError(f'{type(value).__name__} is not plain')

@@ -13,9 +13,9 @@ from typing import Any
 from rich.progress import Progress
 
 from ..run.shipped import shipped
-from .rows import Row, write_json
+from .rows import Row, read_results, write_json
 
-__all__ = ['DATA', 'ToolError', 'evaluate', 'evaluate_rows', 'run_command']
+__all__ = ['DATA', 'ToolError', 'evaluate', 'evaluate_rows', 'logged_value', 'run_command']
 
 _RESULTS = 'results.json'
 #: Data set of the metafiles → the option that says where it is.
@@ -54,7 +54,7 @@ def run_command(name: str, *arguments: str | Path, log: str | Path) -> None:
         code = subprocess.run([sys.executable, str(tool), *map(str, arguments)], stdout=stream,
                               stderr=subprocess.STDOUT, check=False).returncode
     if code:
-        lines = [line for line in log.read_text().splitlines() if line.strip()]
+        lines = [line for line in log.read_text(encoding='utf-8', errors='replace').splitlines() if line.strip()]
         raise ToolError(f'{lines[-1] if lines else f"{name} ended with status {code}"} (see {log})')
 
 
@@ -103,10 +103,12 @@ def evaluate_rows(rows: Sequence[Row], checkpoints: Path, data_roots: Mapping[st
 
     Returns:
         The table in Markdown: measured beside published, or why nothing was measured.
+
+    Raises:
+        ValueError: ``results.json`` of an earlier run is damaged.
     """
     out.mkdir(parents=True, exist_ok=True)
-    store = out / _RESULTS
-    results = json.loads(store.read_text()) if store.is_file() else {}
+    results = read_results(out / _RESULTS)
     lines = []
     with Progress() as progress:
         task = progress.add_task('', total=len(rows))
@@ -172,4 +174,22 @@ def _outcome(row: Row, metric: str, checkpoint: Path | None, data: str, data_roo
             return f'failed: {error}'
         write_json(out / _RESULTS, results)
     key, factor = _LOGGED[metric]
-    return results[run][key] * factor
+    value = logged_value(results[run], key)
+    return f'failed: the evaluation logged no {key}' if value is None else value * factor
+
+
+def logged_value(metrics: Mapping[str, Any], key: str) -> float | None:
+    """A metric of an evaluation.
+
+    Args:
+        metrics: What was logged.
+        key: Name of the metric.
+
+    Returns:
+        Its value: 0 where mmdet's metric of boxes and masks logged nothing at all, which it does of a model that has
+        found nothing; ``None`` where the metric was not computed.
+    """
+    family = key.rpartition('/')[0]
+    if family == 'coco' and not any(name.startswith('coco/') for name in metrics):
+        return 0.0
+    return metrics.get(key)

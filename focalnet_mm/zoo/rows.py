@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-__all__ = ['Collection', 'Row', 'Size', 'read_collections', 'read_zoo', 'select_rows', 'write_json']
+__all__ = ['Collection', 'Row', 'Size', 'read_collections', 'read_results', 'read_zoo', 'select_rows',
+           'write_json']
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,23 @@ def select_rows(rows: Iterable[Row], names: Iterable[str]) -> list[Row]:
     """The models of some names, with * and ? as wildcards."""
     patterns = list(names)
     return [row for row in rows if any(fnmatch(row.name, pattern) for pattern in patterns)]
+
+
+def read_results(file: Path) -> dict[str, Any]:
+    """Read what :func:`write_json` wrote; nothing where there is no file.
+
+    Raises:
+        ValueError: The file is damaged; names it.
+    """
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{file} is no JSON ({error}): move it away, and the rows in it are run again.') from None
+    if not isinstance(found, dict):
+        raise ValueError(f'{file} holds no results, but a {type(found).__name__}: move it away.')
+    return found
 
 
 def write_json(file: str | Path, content: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +14,8 @@ from rich.progress import Progress
 
 from ..run.build import build_model
 from ..run.shipped import shipped
-from .evaluation import evaluate, run_command
-from .rows import write_json
+from .evaluation import evaluate, logged_value, run_command
+from .rows import read_results, write_json
 
 __all__ = ['CONFIGS', 'train_zoo', 'weak_models', 'zoo_table']
 
@@ -48,11 +47,11 @@ def train_zoo(paths: Sequence[str], out: Path, options: Sequence[str] = ()) -> d
         Name of the config → the metrics ``before`` and ``after`` training, and the ``minutes`` that it took.
 
     Raises:
-        ValueError: A model failed; names it.
+        ValueError: A model failed; names it. Or ``results.json`` of an earlier run is damaged.
     """
     out.mkdir(parents=True, exist_ok=True)
     store = out / 'results.json'
-    results = json.loads(store.read_text()) if store.is_file() else {}
+    results = read_results(store)
     with Progress() as progress:
         task = progress.add_task('', total=len(paths))
         for path in paths:
@@ -76,21 +75,25 @@ def zoo_table(paths: Sequence[str], results: Mapping[str, Mapping[str, Any]]) ->
     for path in paths:
         result = results[Path(path).name]
         lines += [f'| {Path(path).name} | {metric} | {before:.1f} | {after:.1f} | {result["minutes"]:.1f} |'
-                  for metric, before, after in _percentages(result)]
+                  for metric, before, after in _percentages(path, result)]
     return '\n'.join(lines)
 
 
 def weak_models(paths: Sequence[str], results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Those that are hardly better than untrained, with the metric that must rise."""
     return [f'{Path(path).name} ({metric})' for path in paths
-            for metric, before, after in _percentages(results[Path(path).name])
+            for metric, before, after in _percentages(path, results[Path(path).name])
             if metric == CONFIGS[path] and after < before + _MARGIN]
 
 
-def _percentages(result: Mapping[str, Any]) -> list[tuple[str, float, float]]:
+def _percentages(path: str, result: Mapping[str, Any]) -> list[tuple[str, float, float]]:
     """(metric, untrained, trained); where nothing was detected, nothing was logged."""
-    return [(metric, *(result[when].get(key, 0) * factor for when in ('before', 'after')))
-            for key, (metric, factor) in _METRICS.items() if key in result['after']]
+    found = []
+    for key, (metric, factor) in _METRICS.items():
+        if metric == CONFIGS[path] or any(key in result[when] for when in ('before', 'after')):
+            before, after = ((logged_value(result[when], key) or 0) * factor for when in ('before', 'after'))
+            found.append((metric, before, after))
+    return found
 
 
 def _train(config: Path, work_dir: Path, options: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:

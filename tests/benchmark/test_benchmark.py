@@ -4,6 +4,10 @@ import json
 
 import cv2
 import pytest
+import torch
+
+from focalnet_mm.benchmark.measure import wait_for
+from focalnet_mm.benchmark.models import build
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +54,38 @@ def test_whole_detector(tmp_path, tool):
     rows = json.loads((tmp_path / 'results.json').read_text())
     assert [row['model'] for row in rows] == ['focalnet-mm', 'focalnet-mm reference']
     assert all(row['seconds'] > 0 and row['peak'] > 0 and row['floor'] is None for row in rows)
+
+
+def test_targets_go_where_the_images_are(monkeypatch):
+    """On a device that only knows shapes: what is not moved there can't be told from it elsewhere."""
+    job = dict(model='focalnet-mm', config='configs/mmdet/maskrcnn_focalnet_t_shapes.py')
+    model = build(job)
+    seen = {}
+
+    def loss(images, samples):
+        seen.update({f'{i}.{key}': value.device.type for i, sample in enumerate(samples)
+                     for key, value in sample.gt_instances.items() if isinstance(value, torch.Tensor)},
+                    images=images.device.type)
+        return dict(loss=images.sum())
+
+    monkeypatch.setattr(model.model, 'loss', loss)
+    for device in ('cpu', 'meta'):
+        seen.clear()
+        # As time_step moves it.
+        model.to(device)
+        assert model(torch.zeros(2, 3, 64, 64, device=device)).device.type == device
+        assert set(seen) == {'images', *(f'{i}.{key}' for i in range(2) for key in ('bboxes', 'labels'))}
+        assert set(seen.values()) == {device}
+        assert {tensor.device.type for tensor in model.model.data_preprocessor.buffers()} == {device}
+
+
+def test_a_device_with_a_number(monkeypatch):
+    """cuda:1 is waited for, and its memory is measured, as cuda's is."""
+    calls = []
+    monkeypatch.setattr(torch.accelerator, 'synchronize', lambda device: calls.append(str(device)))
+    for name in ('cpu', 'cuda:1', 'xpu'):
+        wait_for(torch.device(name))
+    assert calls == ['cuda:1', 'xpu']
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [

@@ -1,5 +1,7 @@
 import hashlib
 import json
+import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -125,6 +127,85 @@ class TestExistingFolders:
             write_dataset(tmp_path / 'x', train=2, val=1, size=32)
         assert write_dataset(tmp_path / 'x', train=2, val=1, size=32, force=True)
         assert len(list((tmp_path / 'x' / 'coco' / 'train2017').iterdir())) == 2
+
+    def test_what_was_added_stays(self, tmp_path):
+        """--force removes what the list names: not a checkpoint, an annotation file or a link that came later."""
+        folder = tmp_path / 'x'
+        write_dataset(folder, train=2, val=1, size=32)
+        mine = {'best.pth': b'weights', 'coco/annotations/mine.json': b'{}', 'coco/train2017/holiday.jpg': b'jpeg',
+                'thesis/chapter 1.tex': b'dear'}
+        for name, content in mine.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
+        (folder / 'big').symlink_to(tmp_path)
+        write_dataset(folder, train=1, val=1, size=48, force=True)
+        write_dataset(tmp_path / 'new', train=1, val=1, size=48)
+        found = digests(folder)
+        for name, content in mine.items():
+            assert found.pop(Path(name)) == hashlib.sha256(content).hexdigest()
+        assert (folder / 'big').is_symlink()
+        assert {path: digest for path, digest in found.items() if path.parts[0] != 'big'} == digests(tmp_path / 'new')
+        assert sorted(path.name for path in tmp_path.iterdir()) == ['new', 'x']
+        assert write_dataset(folder, train=1, val=1, size=48) is False
+
+    @pytest.mark.parametrize('marker', [
+        # Of an earlier version, without a list; forged or damaged ones.
+        '{"version": 1, "train": 2, "val": 1, "size": 32, "seed": 0}', '{"version": 1, "files": "all"}',
+        '{"version": 1, "files": ["../keep.txt"]}', '{"version": 1, "files": ["coco/../../keep.txt"]}',
+        '{"version": 1, "files": ["KEEP"]}', '{"version": 1, "files": ["link/keep.txt"]}', '{"version": 1, "files": [""]}',
+        '{"version": 1, "files": [".."]}', '{"version": 1, "files": [3]}', '{"shapes": "of my own"}', '[]', 'no JSON'])
+    def test_without_a_list_nothing_is_removed(self, marker, tmp_path):
+        folder = tmp_path / 'x'
+        write_dataset(folder, train=2, val=1, size=32)
+        (tmp_path / 'keep.txt').write_text('mine')
+        (folder / 'link').symlink_to(tmp_path)
+        (folder / 'shapes.json').write_text(marker.replace('KEEP', str(tmp_path / 'keep.txt')))
+        before = digests(tmp_path)
+        with pytest.raises(FileExistsError, match=r'does not list the files of this data set|is no shapes data set'):
+            write_dataset(folder, train=1, val=1, size=48, force=True)
+        assert digests(tmp_path) == before
+
+    def test_a_file_in_the_way(self, tmp_path):
+        folder = tmp_path / 'x'
+        write_dataset(folder, train=1, val=1, size=32)
+        mine = folder / 'coco' / 'train2017' / f'{2:012d}.jpg'
+        mine.write_text('mine')
+        before = digests(tmp_path)
+        with pytest.raises(FileExistsError, match=r'000000000002.jpg is in the way and is not of what was made here'):
+            write_dataset(folder, train=3, val=1, size=32, force=True)
+        assert digests(tmp_path) == before
+
+    def test_an_interruption_can_be_mended(self, tmp_path, monkeypatch):
+        folder = tmp_path / 'x'
+        write_dataset(folder, train=2, val=1, size=32)
+        (folder / 'mine').write_text('mine')
+        moves = []
+
+        def move(*paths, really=shutil.move):
+            moves.append(paths)
+            if len(moves) == 4:
+                raise KeyboardInterrupt
+            return really(*paths)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, 'move', move)
+            with pytest.raises(KeyboardInterrupt):
+                write_dataset(folder, train=1, val=2, size=48, force=True)
+        write_dataset(tmp_path / 'y', train=1, val=2, size=48)
+        with pytest.raises(FileExistsError, match='or replace it with --force'):
+            write_dataset(folder, train=1, val=2, size=48)
+        write_dataset(folder, train=1, val=2, size=48, force=True)
+        assert (folder / 'mine').read_text() == 'mine'
+        (folder / 'mine').unlink()
+        assert digests(folder) == digests(tmp_path / 'y')
+
+    def test_an_empty_folder_and_a_link_to_one(self, tmp_path):
+        (tmp_path / 'disk').mkdir()
+        (tmp_path / 'x').symlink_to(tmp_path / 'disk')
+        for size in (32, 48):
+            write_dataset(tmp_path / 'x', train=1, val=1, size=size, force=True)
+            assert (tmp_path / 'x').is_symlink()
+            assert len(list((tmp_path / 'disk' / 'coco' / 'train2017').iterdir())) == 1
 
     @pytest.mark.parametrize('force', [False, True])
     def test_a_users_files_are_left_alone(self, tmp_path, force):

@@ -12,6 +12,7 @@ from torch import nn
 
 from focalnet_mm import ARCHS, FocalNet
 from focalnet_mm.deploy import export as exports
+from focalnet_mm.deploy import formats
 from focalnet_mm.deploy.export import export_model, exportable
 from focalnet_mm.run.build import load_model
 from tests.helpers.tools import ROOT
@@ -61,7 +62,7 @@ def test_onnx_backbones(arch, tmp_path):
 
 def test_onnx_with_weights_of_their_own(tmp_path, monkeypatch):
     """What is too large for one file."""
-    monkeypatch.setattr(exports, '_INLINE_BYTES', 0)
+    monkeypatch.setattr(formats, '_INLINE_BYTES', 0)
     net = thin('tiny-srf', stages=2)
     export_model(net, tmp_path / 'x.onnx', 'onnx', 'backbone', tell=lambda _: None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['x.onnx', 'x.onnx.data']
@@ -145,7 +146,7 @@ def test_detector_without_its_heads(tmp_path, thin_config):
 @pytest.mark.parametrize(('count', 'length'), [(1, 5), (2, 5), (3, 3), (6, 4), (6, 40), (3, 7)])
 def test_pooling_by_matrices(count, length):
     x = torch.randn(2, 3, length, 9, dtype=torch.float64)
-    torch.testing.assert_close(exports._AdaptiveAvgPool((count, 4))(x), F.adaptive_avg_pool2d(x, (count, 4)))
+    torch.testing.assert_close(formats._AdaptiveAvgPool((count, 4))(x), F.adaptive_avg_pool2d(x, (count, 4)))
 
 
 class TestRefusals:

@@ -1,11 +1,15 @@
 """tools/explain.py, and its page in a real browser."""
 
+import json
+import os
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from focalnet_mm.data.shapes import write_dataset
 from focalnet_mm.explain import focal_maps
@@ -16,6 +20,16 @@ from tests.helpers.tools import ROOT
 
 CONFIG = ROOT / 'configs/mmdet/maskrcnn_focalnet_t_shapes.py'
 OPTIONS = ['model.backbone.embed_dims=8', 'model.neck.in_channels=[8,16,32,64]']
+
+SOFT_TEACHER = """
+_base_ = '{base}'
+detector = _base_.model
+detector.backbone.update(depths=(1, 1, 1, 1), embed_dims=8)
+detector.neck.in_channels = [8, 16, 32, 64]
+preprocessor = dict(type='MultiBranchDataPreprocessor', data_preprocessor=detector.data_preprocessor)
+model = dict(_delete_=True, type='SoftTeacher', detector=detector, data_preprocessor=preprocessor,
+             semi_train_cfg=dict(), semi_test_cfg=dict(predict_on='teacher'))
+"""
 
 
 @pytest.fixture(scope='module')
@@ -95,6 +109,77 @@ def test_page(gallery, checkpoint, page_of):
         assert page.text_content('#state').startswith('Values at x 0, y 0 ') or 'x 1, y 1 ' in page.text_content(
             '#state')
         assert errors == []
+
+
+NAMES = ['<!--<script>.jpg', '</script>.png', 'a"b\'c&amp;.png', '{{data}}{% raw %}{# x #}.png', 'line\u2028end.png',
+         os.fsdecode(b'caf\xe9.png'), '$\\frac$ `${1}`.png']
+SHOWN = [*NAMES[:5], 'caf\\xe9.png', NAMES[6]]
+
+
+@pytest.fixture(scope='module')
+def strange_page(tmp_path_factory):
+    """A gallery whose every text is strange."""
+    from focalnet_mm import FocalNet
+    from focalnet_mm.explain import plot_focal_maps, receptive_fields
+    from focalnet_mm.explain.figures import pixels
+    from focalnet_mm.explain.gallery import Gallery
+    net = FocalNet(arch=dict(embed_dims=8, depths=(1, 1), focal_levels=1, focal_windows=3)).eval()
+    gallery = Gallery(tmp_path_factory.mktemp('strange'), NAMES[0], dict(zip(NAMES, reversed(NAMES))))
+    picture = np.zeros((16, 16, 3), np.uint8)
+    for name in NAMES:
+        maps = focal_maps(net, torch.rand(1, 3, 16, 16))
+        gallery.add(name, picture, maps)
+        assert pixels(plot_focal_maps(picture, maps, title=name)).std() > 10
+    return gallery.finish(receptive_fields(net), None)
+
+
+def test_texts_are_texts(strange_page):
+    """Read by Python's parser of HTML: every text as it is, and no element that a name has made."""
+    tags, texts, data = [], {'dt': [], 'dd': [], 'h1': [], 'title': []}, []
+
+    class Reader(HTMLParser):
+
+        def handle_starttag(self, tag, attributes):
+            tags.append(tag)
+            if tag in texts:
+                texts[tag].append('')
+
+        def handle_data(self, text):
+            if not tags:
+                return
+            if tags[-1] in texts and text.strip():
+                texts[tags[-1]][-1] += text
+            elif tags[-1] == 'script':
+                data.append(text)
+
+        def handle_comment(self, text):
+            raise AssertionError(text)
+
+    Reader().feed(strange_page.read_text(encoding='utf-8'))
+    assert texts == dict(dt=SHOWN, dd=SHOWN[::-1], h1=SHOWN[:1], title=SHOWN[:1])
+    assert tags.count('script') == 2
+    assert [image['name'] for image in json.loads(data[0])['images']] == SHOWN
+
+
+def test_texts_in_a_browser(strange_page, page_of):
+    with page_of(strange_page) as (page, errors):
+        page.wait_for_selector('canvas')
+        assert page.locator('#image option').all_text_contents() == SHOWN
+        assert page.locator('dd').all_text_contents() == SHOWN[::-1]
+        assert errors == []
+
+
+def test_a_model_with_two_backbones(tmp_path, tool, gallery):
+    """A semi-supervised detector: the backbone has to be named, by its name or by that of its part."""
+    (tmp_path / 'soft.py').write_text(SOFT_TEACHER.format(base=CONFIG))
+    image = gallery[0] / 'my photos' / 'a.png'
+    out = tool('explain.py', tmp_path / 'soft.py', image, '--out', tmp_path / 'out', expect=1)
+    assert out.endswith('explain.py: One FocalNet was expected in the model, but the SoftTeacher has 2: '
+                        'student.backbone, teacher.backbone. Name one of them as the backbone, or pass the part that '
+                        'has it.\n')
+    assert not (tmp_path / 'out').exists()
+    tool('explain.py', tmp_path / 'soft.py', image, '--out', tmp_path / 'out', '--backbone', 'teacher')
+    assert cv2.imread(str(tmp_path / 'out' / 'figures' / 'a.png.png')).std() > 10
 
 
 def test_modulator_on_objects(checkpoint, tmp_path, tool):

@@ -175,10 +175,17 @@ class TestChoice:
             focal_maps(net(), torch.randn(1, 3, 16, 16), stages, blocks)
 
     def test_models_without_one_backbone(self):
-        with pytest.raises(ValueError, match='the Linear has none: pass the backbone itself'):
+        with pytest.raises(ValueError, match='the Linear has none'):
             find_backbone(nn.Linear(1, 1))
-        with pytest.raises(ValueError, match='the ModuleDict has 2, student, teacher: pass the backbone'):
-            find_backbone(nn.ModuleDict(dict(student=net(), teacher=net())))
+        both = nn.ModuleDict(dict(student=net(), teacher=net()))
+        with pytest.raises(ValueError, match=r'the ModuleDict has 2: student, teacher\. Name one of them as the back'):
+            find_backbone(both)
+        assert find_backbone(both, 'teacher') is both['teacher']
+        for name, count in (('stud', 0), ('teacher.x', 0)):
+            with pytest.raises(ValueError, match=f"'{name}' was asked for, but {count} FocalNets of the ModuleD"):
+                find_backbone(both, name)
+        with pytest.raises(ValueError, match=r"'a' was asked for, but 2 FocalNets .* has: a\.student, a\.teacher"):
+            find_backbone(nn.ModuleDict(dict(a=both)), 'a')
         with pytest.raises(TypeError, match='FocalNet has no data_preprocessor: pass images of shape'):
             focal_maps(net(), dict(inputs=[]))
 

@@ -98,8 +98,8 @@ class TestNames:
                 source.read_bytes() if source.exists() and b'caf' in name else b'no picture')
         status, printed = predict(tmp_path / 'in', '--out', tmp_path / 'out')
         assert status == 'predict: 1 of 3 inputs failed, see above.', printed
-        assert r'broken\udce9.png (10 bytes) is damaged' in printed
-        assert r'left out, since their endings are of no picture or video: 1 (text\udce9.txt)' in printed
+        assert r'broken\xe9.png (10 bytes) is damaged' in printed
+        assert r'left out, since their endings are of no picture or video: 1 (text\xe9.txt)' in printed
         names = [os.fsencode(image['file_name']).rpartition(b'/')[2] for image in found_in(tmp_path / 'out')['images']]
         assert sorted(names) == [b'caf\xe9.avi'] * 3 + [b'caf\xe9.png']
         film = tmp_path / 'out' / 'pictures' / os.fsdecode(b'caf\xe9.avi.mp4')

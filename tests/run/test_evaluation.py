@@ -12,7 +12,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from focalnet_mm.run.checks import check_classes, check_data
+from focalnet_mm.run.checks import check_dataset
 from focalnet_mm.run.config import load_config
 from focalnet_mm.run.evaluation import add_tta
 from focalnet_mm.zoo.rows import read_zoo
@@ -44,12 +44,11 @@ def coco(coco_samples, tmp_path_factory):
 def real_evaluator(path, samples):
     """The evaluator of a config and its data set, on the samples."""
     cfg = load_config(ROOT / path, dict(data_root=str(samples)))
-    check_data(cfg, 'val')
-    check_classes(cfg, 'val')
     init_default_scope(cfg.default_scope)
     importlib.import_module(f'{cfg.default_scope}.evaluation')
     importlib.import_module(f'{cfg.default_scope}.datasets')
     dataset = importlib.import_module(f'{cfg.default_scope}.registry').DATASETS.build(cfg.val_dataloader.dataset)
+    check_dataset(dataset, 'val_dataloader.dataset')
     evaluator = Evaluator(cfg.val_evaluator)
     evaluator.dataset_meta = dataset.metainfo
     return evaluator, dataset

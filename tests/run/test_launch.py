@@ -1,13 +1,12 @@
-"""What the tools check before they build anything."""
+"""What the tools settle before they build anything."""
 
-import json
+import importlib
 
 import pytest
 import torch
 from mmengine.config import Config
 
 from focalnet_mm.run.build import check_checkpoint, read_any_layout
-from focalnet_mm.run.checks import ClassMismatchError, check_classes, check_data
 from focalnet_mm.run.config import load_config
 from focalnet_mm.run.evaluation import add_tta, draw_predictions, keep_predictions
 from focalnet_mm.run.machine import fit_to_machine
@@ -34,13 +33,6 @@ def config(tmp_path):
     return str(path)
 
 
-def make_data(root, *splits):
-    for split in splits:
-        (root / split).mkdir(parents=True)
-        (root / 'annotations').mkdir(exist_ok=True)
-        (root / 'annotations' / f'{split}.json').write_text('{}')
-
-
 class TestLoadConfig:
 
     def test_missing(self):
@@ -60,75 +52,6 @@ class TestLoadConfig:
         assert cfg.test_evaluator[0].ann_file == '/my/coco/annotations/val.json'
         assert cfg.test_dataloader.dataset.datasets[1].data_root == 'elsewhere/'
         assert cfg.val_dataloader.dataset.ann_file == 'mini.json'
-
-
-class TestCheckData:
-
-    def test_all_there(self, config, tmp_path):
-        make_data(tmp_path / 'coco', 'train', 'val')
-        check_data(load_config(config, dict(data_root=str(tmp_path / 'coco'))), 'train', 'val')
-
-    def test_nothing_there(self, config):
-        with pytest.raises(FileNotFoundError) as error:
-            check_data(load_config(config), 'train', 'val')
-        assert str(error.value) == (
-            'data/coco/, which train_dataloader.dataset.dataset.data_root names, does not exist (and 4 more): download '
-            'it from somewhere; or point to your copy of the data with --cfg-options data_root=DIR.')
-
-    @pytest.mark.parametrize(('split', 'gone', 'key'), [
-        ('train', 'train', r'train_dataloader.dataset.dataset.data_prefix.img'),
-        ('val', 'annotations/val.json', r'val_dataloader.dataset.ann_file'),
-        ('test', 'val', r'test_dataloader.dataset.datasets.0.data_prefix.img')])
-    def test_one_missing(self, config, tmp_path, split, gone, key):
-        make_data(tmp_path / 'coco', 'train', 'val')
-        (tmp_path / 'coco' / gone).rename(tmp_path / 'gone')
-        (tmp_path / 'elsewhere' / 'val').mkdir(parents=True)
-        cfg = load_config(config, dict(data_root=str(tmp_path / 'coco')))
-        cfg.test_dataloader.dataset.datasets[1].data_root = str(tmp_path / 'elsewhere')
-        with pytest.raises(FileNotFoundError, match=rf'coco/{gone}/?, which {key} names, does not exist'):
-            check_data(cfg, split)
-
-    def test_only_the_splits_asked_for(self, config, tmp_path):
-        make_data(tmp_path / 'coco', 'val')
-        check_data(load_config(config, dict(data_root=str(tmp_path / 'coco'))), 'val')
-
-    def test_files_on_a_server_are_left_to_mmengine(self, config, tmp_path):
-        cfg = load_config(config, dict(data_root='s3://bucket'))
-        cfg.test_dataloader.dataset.datasets.pop()
-        check_data(cfg, 'train', 'val', 'test')
-
-
-class TestCheckClasses:
-
-    @staticmethod
-    def config():
-        return Config(dict(default_scope='mmdet', val_dataloader=dict(dataset=dict(
-            type='CocoDataset', ann_file='val.json', metainfo=dict(classes=('cat', 'dog'))))))
-
-    @staticmethod
-    def annotate(folder, *names):
-        (folder / 'val.json').write_text(json.dumps(dict(categories=[dict(id=i, name=n) for i, n in enumerate(names)])))
-
-    @pytest.mark.parametrize('names', [('cat', 'dog'), ('bird', 'dog', 'cat')])
-    def test_all_annotated(self, monkeypatch, tmp_path, names):
-        monkeypatch.chdir(tmp_path)
-        self.annotate(tmp_path, *names)
-        check_classes(self.config(), 'train', 'val')
-
-    def test_one_not_annotated(self, monkeypatch, tmp_path):
-        monkeypatch.chdir(tmp_path)
-        self.annotate(tmp_path, 'cat', 'Dog')
-        with pytest.raises(ClassMismatchError, match=r'^val.json holds 1 of the 2 classes that the data set has: name '
-                           r'those of your annotations in val_dataloader.dataset.metainfo.classes.$'):
-            check_classes(self.config(), 'val')
-
-    def test_the_library_s_own_classes(self, monkeypatch, tmp_path):
-        monkeypatch.chdir(tmp_path)
-        self.annotate(tmp_path, 'person')
-        cfg = self.config()
-        del cfg.val_dataloader.dataset['metainfo']
-        with pytest.raises(ClassMismatchError, match=r'^val\.json holds 1 of the 80 classes'):
-            check_classes(cfg, 'val')
 
 
 class TestFitToMachine:
@@ -230,34 +153,50 @@ class TestReadAnyLayout:
 
 
 class TestFlags:
+    """With the hooks that the libraries register."""
+
+    HOOKS = dict(mmdet='DetVisualizationHook', mmseg='SegVisualizationHook', mmpretrain='VisualizationHook')
 
     def config(self, scope, **settings):
         steps = [dict(type='LoadImageFromFile'), dict(type='Pack', meta_keys=('img_id',))]
         return Config(dict(
-            default_scope=scope, default_hooks=dict(visualization=dict(type='Hook')), model=dict(type='Model'),
-            visualizer=dict(type='Visualizer'), test_evaluator=dict(type='Metric', metric=['bbox']),
+            default_scope=scope, default_hooks=dict(visualization=dict(type=self.HOOKS.get(scope, 'LoggerHook'))),
+            model=dict(type='Model'), visualizer=dict(type='Visualizer'),
+            test_evaluator=dict(type='Metric', metric=['bbox']),
             test_dataloader=dict(dataset=dict(dataset=dict(pipeline=steps))), **settings))
 
+    @pytest.mark.parametrize('as_class', [False, True])
     @pytest.mark.parametrize(('scope', 'expected'), [
         ('mmdet', dict(draw=True, test_out_dir='/x/y')),
         ('mmseg', dict(draw=True, interval=1)),
-        ('mmpretrain', dict(enable=True, show=False, wait_time=2.0, out_dir='/x/y'))])
-    def test_show_dir(self, scope, expected):
+        ('mmpretrain', dict(enable=True, out_dir='/x/y'))])
+    def test_show_dir(self, scope, expected, as_class):
         cfg = self.config(scope)
+        if as_class:
+            cfg.default_hooks.visualization.type = getattr(
+                importlib.import_module(f'{scope}.engine.hooks'), self.HOOKS[scope])
+        kind = cfg.default_hooks.visualization.type
         draw_predictions(cfg, '/x/y')
-        assert cfg.default_hooks.visualization == dict(type='Hook', **expected)
+        assert cfg.default_hooks.visualization == dict(type=kind, **expected)
         assert cfg.visualizer.get('save_dir') == ('/x/y' if scope == 'mmseg' else None)
 
     def test_show(self):
         cfg = self.config('mmdet')
         draw_predictions(cfg, None, show=True, wait_time=0.5)
-        assert cfg.default_hooks.visualization == dict(type='Hook', draw=True, show=True, wait_time=0.5)
+        assert cfg.default_hooks.visualization == dict(
+            type='DetVisualizationHook', draw=True, show=True, wait_time=0.5)
 
-    def test_show_without_the_hook(self):
+    @pytest.mark.parametrize('hooks', [{}, dict(visualization=dict(type='LoggerHook')),
+                                       dict(visualization=dict(type='NobodyHasThis'))])
+    def test_show_without_such_a_hook(self, hooks):
         cfg = self.config('mmdet')
-        cfg.default_hooks = {}
-        with pytest.raises(ValueError, match='--show and --show-dir need a visualization hook'):
+        cfg.default_hooks = hooks
+        with pytest.raises(ValueError, match='--show and --show-dir need a visualization hook that draws'):
             draw_predictions(cfg, 'x')
+
+    def test_tta_of_a_library_without(self):
+        with pytest.raises(ValueError, match='--tta: mmpose has no test-time augmentation of its own; write tta_model'):
+            add_tta(self.config('mmpose'))
 
     @pytest.mark.parametrize(('scope', 'dump'), [('mmdet', 'DumpDetResults'), ('mmpretrain', 'DumpResults')])
     def test_out(self, scope, dump):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
 from safetensors.torch import save_file
 
 from focalnet_mm.weights import convert, read_checkpoint, select_backbone
@@ -39,7 +40,7 @@ class TestRead:
         torch.save(dict(state_dict={'a': torch.ones(1)}, meta=dict(epoch=np.int64(3), loss=np.float32(0.1)),
                         message_hub=dict(log_scalars={'train/loss': history}, runtime_info={'iter': 3})),
                    tmp_path / 'x.pth')
-        loaded = torch.load(tmp_path / 'x.pth', weights_only=True)
+        loaded = CheckpointLoader.load_checkpoint(str(tmp_path / 'x.pth'), 'cpu')
         assert loaded['message_hub']['log_scalars']['train/loss'].data[0].tolist() == [0.5, 1]
         assert list(read_checkpoint(tmp_path / 'x.pth')) == ['a']
 

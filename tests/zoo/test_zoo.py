@@ -10,8 +10,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from focalnet_mm.data.shapes import THING_CLASSES, write_dataset
 from focalnet_mm.weights import convert
+from focalnet_mm.zoo import evaluation
+from focalnet_mm.zoo.evaluation import logged_value
 from focalnet_mm.zoo.rows import Size, read_collections, read_zoo, select_rows
+from focalnet_mm.zoo.shapes import weak_models, zoo_table
 from focalnet_mm.zoo.sizes import model_size
 from focalnet_mm.zoo.tables import tables, write_between_markers, write_tables
 from tests.helpers.tools import ROOT
@@ -41,6 +45,48 @@ model = dict(
     mlp = 8 * 32 + 32 + 32 * 8 + 8
     assert size.parameters == stem + norms + f + h + proj + kernel + mlp + 8 * 10 + 10
     assert size.flops == positions * (8 * 48 + 8 * 18 + 2 * 8 * 8 + 8 * 9 + 2 * 8 * 32) + 8 * 10
+
+
+class TestNothingFound:
+    """mmdet's metric logs nothing where a model finds nothing."""
+
+    def test_what_mmdet_logs(self, tmp_path):
+        from mmdet.evaluation import CocoMetric
+        write_dataset(tmp_path / 'shapes', train=1, val=2, size=64)
+        annotations = tmp_path / 'shapes/coco/annotations/instances_val2017.json'
+        metric = CocoMetric(ann_file=str(annotations), metric=['bbox', 'segm'])
+        metric.dataset_meta = dict(classes=THING_CLASSES)
+        image_ids = [image['id'] for image in json.loads(annotations.read_text())['images']]
+        nothing = dict(bboxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0, dtype=torch.long),
+                       masks=torch.zeros(0, 64, 64, dtype=torch.bool))
+        metric.process({}, [dict(img_id=i, ori_shape=(64, 64), pred_instances=nothing, gt_instances=nothing)
+                            for i in image_ids])
+        logged = metric.evaluate(len(image_ids))
+        assert logged_value(logged, 'coco/bbox_mAP') == logged_value(logged, 'coco/segm_mAP') == 0
+
+    def test_rows(self, tmp_path, monkeypatch):
+        row = next(row for row in read_zoo(ROOT) if row.name == 'maskrcnn_focalnet_t_1x')
+        (tmp_path / f'{row.name}.pth').write_bytes(b'weights')
+        roots = dict(coco=str(tmp_path))
+        for i, (logged, boxes, masks) in enumerate([
+                ({}, '0.0', '0.0'), ({'data_time': 1.0, 'time': 2.0}, '0.0', '0.0'),
+                ({'coco/bbox_mAP': 0.25, 'coco/segm_mAP': 0.125}, '25.0', '12.5'),
+                ({'coco/bbox_mAP': 0.25}, '25.0', 'failed: the evaluation logged no coco/segm_mAP')]):
+            monkeypatch.setattr(evaluation, 'evaluate', lambda *_, found=logged, **__: found)
+            table = evaluation.evaluate_rows([row], tmp_path, roots, tmp_path / f'out{i}')
+            assert f'| {row.name} | box AP | {boxes} |' in table
+            assert f'| {row.name} | mask AP | {masks} |' in table
+
+    def test_a_training_that_ends_there_is_weak(self):
+        path = 'mmdet/dino_focalnet_t_shapes'
+        results = {'dino_focalnet_t_shapes': dict(before={'coco/bbox_mAP_50': 0.5}, after={'time': 1.0}, minutes=1)}
+        assert weak_models([path], results) == ['dino_focalnet_t_shapes (box AP50)']
+        assert '| dino_focalnet_t_shapes | box AP50 | 50.0 | 0.0 | 1.0 |' in zoo_table([path], results)
+
+    def test_damaged_results(self, tmp_path):
+        (tmp_path / 'results.json').write_text('{"a": ')
+        with pytest.raises(ValueError, match=r'results.json is no JSON .*: move it away, and the rows in it are run'):
+            evaluation.evaluate_rows([], tmp_path, {}, tmp_path)
 
 
 class TestWriteBetweenMarkers:

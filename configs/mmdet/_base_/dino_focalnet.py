@@ -16,6 +16,4 @@ model = dict(
     positional_encoding=dict(offset=-0.5, temperature=10000),
     dn_cfg=dict(label_noise_scale=0.2))
 
-optim_wrapper = dict(
-    optimizer=dict(betas=(0.9, 0.999)),
-    paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys=_base_.backbone_keys))
+optim_wrapper = dict(optimizer=dict(betas=(0.9, 0.999)), **_base_.slow_backbone)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,14 +10,18 @@ from typing import Any
 
 import cv2
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import Tensor
 
+from ...data.pictures import printable
 from ..fields import ReceptiveField
 from ..maps import FocalMaps
 
 __all__ = ['Gallery']
 
 _LEVELS = 65535
+_TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+                         keep_trailing_newline=True)
 
 
 class Gallery:
@@ -60,7 +63,7 @@ class Gallery:
                   for (stage, block), found in maps.items()}
         (self._folder / 'maps' / f'{number}.js').write_text(f'receive({json.dumps(number)}, {json.dumps(blocks)});\n')
         self._blocks = list(maps)
-        self._images.append(dict(name=name, number=number, height=image.shape[0], width=image.shape[1]))
+        self._images.append(dict(name=printable(name), number=number, height=image.shape[0], width=image.shape[1]))
 
     def finish(self, fields: Iterable[ReceptiveField], kernels: str | None) -> Path:
         """Write the page.
@@ -80,13 +83,9 @@ class Gallery:
             sizes.setdefault(field.stage, {})[field.level] = field.theoretical * field.stride
         data = dict(images=self._images, blocks=self._blocks, fields=sizes, kernels=kernels, colours=colours,
                     levels=_LEVELS)
-        facts = ''.join(f'<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>'
-                        for name, text in self._facts.items())
-        page = Path(__file__).with_name('index.html').read_text(encoding='utf-8')
-        for mark, text in (('{{title}}', html.escape(self._title)), ('{{facts}}', facts),
-                           # A name with </script> in it would end the script.
-                           ('{{data}}', json.dumps(data).replace('</', '<\\/'))):
-            page = page.replace(mark, text)
+        page = _TEMPLATES.get_template('index.html').render(
+            title=printable(self._title),
+            facts=[(printable(name), printable(text)) for name, text in self._facts.items()], data=data)
         path = self._folder / 'index.html'
         path.write_text(page, encoding='utf-8')
         return path

@@ -31,7 +31,7 @@ def detect_layout(state_dict: Mapping[str, Tensor], prefix: str | None = None) -
 
     Args:
         state_dict: Tensors by name. A prefix such as ``module.``, ``model.`` or ``visual.`` doesn't matter.
-        prefix: Prefix of the FocalNet's tensors, where there are several.
+        prefix: Prefix of the FocalNet's tensors, where there are several; with or without its last dot.
 
     Returns:
         One of :data:`LAYOUTS`: ``mm`` for whole models of mmdet, mmseg and mmpretrain, and others whose backbone lies
@@ -113,7 +113,7 @@ def select_backbone(state_dict: Mapping[str, Tensor], prefix: str | None = None)
 
     Args:
         state_dict: Tensors by name, in any layout.
-        prefix: Prefix of the backbone's tensors; found by itself where it is ``None``.
+        prefix: Prefix of the backbone's tensors, with or without its last dot; found by itself where it is ``None``.
 
     Returns:
         The tensors without their prefix, a classifier's norm and head among them, and the prefix.
@@ -137,6 +137,9 @@ def _find(state_dict: Mapping[str, Tensor], prefix: str | None = None) -> tuple[
                 if start + stem in state_dict:
                     found[start.removesuffix('focalnet.') if layout == 'transformers' else start] = layout
     if prefix is not None:
+        # mmengine adds the dot too.
+        if prefix not in found and f'{prefix}.' in found:
+            prefix = f'{prefix}.'
         if prefix not in found:
             listed = ', '.join(map(repr, found)) or 'none'
             raise ValueError(f'no FocalNet under the prefix {prefix!r} (prefixes with one: {listed})')

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # From which kernel on a transposed convolution is the faster one; from which one on its weights' gradient in square
-# tiles is, on maps of so many pixels or as small as the kernel, and on any; with which sizes of tiles, whichever pads
-# the map less, and with so many bytes of patches at a time.
+# tiles is, in float32 on maps of so many pixels or as small as the kernel, and on any; with which sizes of tiles,
+# whichever pads the map less, and with so many bytes of patches at a time.
 _TRANSPOSED_FROM = 9
 _TILED_FROM = 5
 _TILED_PIXELS = 1 << 14
@@ -35,7 +35,7 @@ def depthwise_weight_grad(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
     count, channels, height, width = x.shape
     kernel = weight.shape[-1]
     tiled = kernel >= _TILED_FROM and (
-        kernel >= _ALWAYS_TILED_FROM or height * width >= _TILED_PIXELS or kernel >= min(height, width))
+        x.dtype != torch.float32 or kernel >= _ALWAYS_TILED_FROM or height * width >= _TILED_PIXELS or kernel >= min(height, width))
     if not tiled or x.dtype not in (torch.float32, torch.bfloat16):
         padding = [kernel // 2] * 2
         return torch.ops.aten.convolution_backward(

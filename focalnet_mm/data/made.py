@@ -1,0 +1,106 @@
+"""A folder that was made here, and what of it: a file in it lists the others, so that a user's are never taken for ours."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ['Made', 'files_below', 'read_marker', 'replace_made', 'write_marker']
+
+_FILES = 'files'
+
+
+class Made(NamedTuple):
+    """What a folder's marker says."""
+
+    #: What the folder was made with.
+    settings: dict[str, Any]
+    #: The files that were made, relative to the folder; ``None`` where no list of files below it is given.
+    files: list[str] | None
+
+
+def read_marker(marker: Path) -> Made | None:
+    """Read the marker of a folder.
+
+    Args:
+        marker: The file, which lies in the folder itself.
+
+    Returns:
+        What it says; ``None`` where there is none, or another file of this name.
+    """
+    try:
+        found = json.loads(marker.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(found, dict) or 'version' not in found:
+        return None
+    files = found.pop(_FILES, None)
+    return Made(found, files if _are_below(marker.parent, files) else None)
+
+
+def write_marker(marker: Path, settings: Mapping[str, Any], files: Iterable[str]) -> None:
+    """Write the marker of a folder, whole or not at all.
+
+    Args:
+        marker: The file.
+        settings: What the folder is made with, ``version`` among it.
+        files: The files that are made, relative to the folder.
+    """
+    partial = marker.with_name(f'.{marker.name}')
+    partial.write_text(json.dumps({**settings, _FILES: sorted(files)}) + '\n', encoding='utf-8')
+    partial.replace(marker)
+
+
+def files_below(folder: Path) -> set[str]:
+    """All files below a folder, relative to it."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob('*') if not path.is_dir()}
+
+
+def replace_made(folder: Path, made: Path, marker: str) -> None:
+    """Put what was made anew into a folder, in the place of what was made before; all else in it stays.
+
+    Args:
+        folder: The folder.
+        made: Another one, with the new files and their marker; it is gone afterwards.
+        marker: Name of the marker in both.
+
+    Raises:
+        FileExistsError: A new file would replace one that was not made before; nothing was changed.
+    """
+    before = read_marker(folder / marker)
+    old = set(before.files or ()) if before else set()
+    new = files_below(made) - {marker}
+    foreign = sorted(name for name in new - old if os.path.lexists(folder / name))
+    if foreign:
+        raise FileExistsError(f'{folder / foreign[0]} is in the way and is not of what was made here before: move it '
+                              'away, or choose another folder.')
+    # After an interruption all that is there is known as ours, and as unfinished.
+    write_marker(folder / marker, dict(version=None), old | new)
+    for name in old:
+        (folder / name).unlink(missing_ok=True)
+    parents = {parent for name in old for parent in (folder / name).parents if folder in parent.parents}
+    for parent in sorted(parents, key=lambda path: len(path.parts), reverse=True):
+        with contextlib.suppress(OSError):
+            parent.rmdir()
+    for name in sorted(new):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(made / name, folder / name)
+    shutil.move(made / marker, folder / marker)
+    shutil.rmtree(made)
+
+
+def _are_below(folder: Path, files: Any) -> bool:
+    """Whether this is a list of files in a folder, none of which leads elsewhere."""
+    if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
+        return False
+    root = folder.resolve()
+    for name in files:
+        path = folder / name
+        if path.name in ('', '..') or root not in (path.parent.resolve() / path.name).parents:
+            return False
+    return True

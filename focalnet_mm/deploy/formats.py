@@ -1,0 +1,161 @@
+"""Writing modules as ONNX, TorchScript and PT2, for images of any number, height and width, and opening them again."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ['FORMATS', 'check_installed', 'open_file', 'write_file']
+
+#: Format → ending of its files.
+FORMATS = {'onnx': '.onnx', 'torchscript': '.pt', 'pt2': '.pt2'}
+# Protocol buffers end at 2 GiB; weights beyond that go to a file of their own.
+_INLINE_BYTES = 1 << 30
+
+
+def check_installed(to: str) -> None:
+    """Check that what a format needs is installed.
+
+    Raises:
+        ModuleNotFoundError: It is not.
+    """
+    needed = ('onnx', 'onnxscript', 'onnxruntime') if to == 'onnx' else ()
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ModuleNotFoundError(f'ONNX needs {" and ".join(missing)}: pip install "focalnet-mm[onnx]".')
+
+
+def write_file(module: nn.Module, images: Tensor, file: Path, to: str, names: Sequence[str],
+               facts: Mapping[str, str]) -> None:
+    """Write a module.
+
+    Args:
+        module: Takes images and returns a tuple.
+        images: Images (N, C, H, W) to trace it with.
+        file: Where to.
+        to: One of :data:`FORMATS`.
+        names: The names of what it returns.
+        facts: What the file says of itself.
+    """
+    with _exportable(module):
+        {'onnx': _write_onnx, 'torchscript': _write_torchscript, 'pt2': _write_pt2}[to](
+            module, images, file, names, dict(facts))
+
+
+def open_file(file: Path, to: str) -> Callable[[Tensor], Sequence[Tensor]]:
+    """What was written, as a function of images."""
+    if to == 'torchscript':
+        return torch.jit.load(str(file))
+    if to == 'pt2':
+        return torch.export.load(str(file)).module()
+    import onnxruntime
+    session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
+    return lambda images: [torch.from_numpy(found) for found in session.run(None, {'images': images.numpy()})]
+
+
+def _write_onnx(module: nn.Module, images: Tensor, file: Path, names: Sequence[str], facts: dict[str, str]) -> None:
+    size = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+    with contextlib.redirect_stdout(None):
+        program = torch.onnx.export(module, (images,), dynamo=True, input_names=['images'], output_names=list(names),
+                                    dynamic_shapes=({0: 'N', 2: 'H', 3: 'W'},), verbose=False)
+    # Only without dynamo there is none.
+    assert program is not None
+    program.model.metadata_props.update(facts)
+    program.save(str(file), external_data=size > _INLINE_BYTES)
+
+
+def _write_torchscript(module: nn.Module, images: Tensor, file: Path, names: Sequence[str],
+                       facts: dict[str, str]) -> None:
+    traced = torch.jit.trace(module, images, check_trace=False)
+    torch.jit.save(traced, str(file), _extra_files=facts)
+
+
+def _write_pt2(module: nn.Module, images: Tensor, file: Path, names: Sequence[str], facts: dict[str, str]) -> None:
+    dynamic = torch.export.Dim.DYNAMIC
+    program = torch.export.export(module, (images,), dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},))
+    torch.export.save(program, str(file), extra_files=facts)
+
+
+class _AdaptiveAvgPool(nn.Module):
+    """Adaptive average pooling as two matrix products, since ONNX has none for sizes that are not known."""
+
+    def __init__(self, size: tuple[int | None, int | None]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = (self._shares(length if count is None else count, length, x)
+                         for count, length in zip(self.size, x.shape[2:]))
+        return rows @ x @ columns.t()
+
+    @staticmethod
+    def _shares(count: int, length: int, like: Tensor) -> Tensor:
+        """(count, length): by how much each position goes into each of the averages."""
+        cell = torch.arange(count, device=like.device)[:, None]
+        position = torch.arange(length, device=like.device)[None]
+        inside = (position >= cell * length // count) & (position < ((cell + 1) * length + count - 1) // count)
+        inside = inside.to(like.dtype)
+        return inside / inside.sum(1, keepdim=True)
+
+
+class _Upsample(nn.Module):
+    """mmseg's ``Upsample`` by a whole factor, without making numbers of sizes."""
+
+    def __init__(self, original: Any) -> None:
+        super().__init__()
+        self.how = dict(scale_factor=original.scale_factor, mode=original.mode, align_corners=original.align_corners)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, **self.how)
+
+
+def _in_place_of(child: Any) -> nn.Module | None:
+    """What computes the same for sizes that are left open, where a module does not."""
+    if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size not in (1, (1, 1)):
+        return _AdaptiveAvgPool(child.output_size if isinstance(child.output_size, tuple) else (child.output_size,) * 2)
+    kind = type(child)
+    if kind.__name__ == 'Upsample' and kind.__module__.startswith('mmseg.') and not child.size and (
+            isinstance(child.scale_factor, float) and child.scale_factor.is_integer()):
+        return _Upsample(child)
+    return None
+
+
+@contextlib.contextmanager
+def _exportable(module: nn.Module) -> Iterator[None]:
+    """Put what leaves sizes open in the place of what does not."""
+    replaced: list[tuple[nn.Module, str, nn.Module]] = []
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            other = _in_place_of(child)
+            if other is not None:
+                replaced.append((parent, name, child))
+                setattr(parent, name, other)
+    try:
+        with _silent_resize():
+            yield
+    finally:
+        for parent, name, child in replaced:
+            setattr(parent, name, child)
+
+
+@contextlib.contextmanager
+def _silent_resize() -> Iterator[None]:
+    """Keep mmseg from making numbers of sizes that are left open, for a warning about align_corners."""
+    try:
+        from mmseg.models.utils import resize
+    except ImportError:
+        yield
+        return
+    before: Any = resize.__defaults__
+    resize.__defaults__ = (*before[:-1], False)
+    try:
+        yield
+    finally:
+        resize.__defaults__ = before

@@ -1,0 +1,246 @@
+"""What of a model can be exported, and what the model itself predicts, to compare it with."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..backbone.focalnet import find_backbone
+
+__all__ = ['PARTS', 'Part', 'exportable']
+
+PARTS = ('model', 'backbone')
+# What a classifier's head makes of its logits (N, classes).
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = dict(
+    softmax=lambda logits: logits.softmax(1), sigmoid=torch.sigmoid, none=lambda logits: logits)
+_BACKBONE = 'export --part backbone'
+
+
+class Part(NamedTuple):
+    """A part of a model."""
+
+    #: Takes images (N, C, H, W), normalised as the model's ``data_preprocessor`` does, and returns a tuple.
+    module: nn.Module
+    #: The names of what it returns.
+    names: tuple[str, ...]
+    #: What is left to do with that, in sentences.
+    left: str
+    #: What the model itself predicts for such images, by the same names.
+    predict: Callable[[Tensor], Sequence[Tensor]]
+    #: What whoever reads the output needs to know.
+    facts: dict[str, Any]
+
+
+class _Backbone(nn.Module):
+    """Feature maps of the backbone, and of the neck where one is given."""
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        features = self.backbone(images)
+        return tuple(features if self.neck is None else self.neck(features))
+
+
+class _Segmenter(nn.Module):
+    """Logits of the classes (N, classes, H, W), at the size of the images; of one channel its scores."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        size = images.shape[2:]
+        model: Any = self.model
+        logits = model.encode_decode(images, [dict(ori_shape=size, img_shape=size, pad_shape=size)])
+        return (logits.sigmoid() if logits.shape[1] == 1 else logits,)
+
+
+class _Classifier(nn.Module):
+    """Scores of the classes (N, classes), a tensor for each head."""
+
+    def __init__(self, model: nn.Module, logits: Sequence[Callable[[Any], Tensor]],
+                 activations: Sequence[Callable[[Tensor], Tensor]]) -> None:
+        super().__init__()
+        self.model = model
+        self.logits = logits
+        self.activations = activations
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        model: Any = self.model
+        features = model.extract_feat(images)
+        return tuple(activate(logits(features)) for logits, activate in zip(self.logits, self.activations))
+
+
+def exportable(model: nn.Module, part: str) -> Part:
+    """The part of a model that can be exported.
+
+    Args:
+        model: A model of mmdet, mmseg or mmpretrain in evaluation mode. It is copied, not changed.
+        part: One of :data:`PARTS`.
+
+    Returns:
+        What to export, and what to compare it with.
+
+    Raises:
+        ValueError: The whole of this model cannot be exported, or it has no FocalNet.
+    """
+    backbone = find_backbone(model)
+    bases = [base.__name__ for base in type(model).__mro__]
+    kind = next((kind for kind in _KINDS if kind in bases), None)
+    if part == 'backbone':
+        return Part(_Backbone(copy.deepcopy(backbone)), _stages(backbone),
+                    'Neck and heads are left out: they take these feature maps.', backbone, {})
+    if kind is None:
+        raise ValueError(f'A {bases[0]} is no classifier, segmenter or detector, so that it is not known what it '
+                         f'predicts: {_BACKBONE}.')
+    with torch.no_grad():
+        return _KINDS[kind](model, torch.zeros(2, backbone.in_channels, 64, 64))
+
+
+def _stages(backbone: Any) -> tuple[str, ...]:
+    return tuple(f'stage{i}' for i in backbone.out_indices)
+
+
+def _detector(model: Any, images: Tensor) -> Part:
+    changed = copy.deepcopy(model)
+    neck = changed.neck if getattr(model, 'with_neck', False) else None
+    backbone = find_backbone(changed)
+    if backbone is not getattr(changed, 'backbone', None):
+        raise ValueError(f'The FocalNet of a {type(model).__name__} is not its only backbone: {_BACKBONE}.')
+    count = 0 if neck is None else len(_tried(model, lambda: neck(backbone(images))))
+    return Part(
+        _Backbone(backbone, neck), tuple(f'level{i}' for i in range(count)) or _stages(backbone),
+        'Heads are left out, since their proposals, sorting and suppression of overlaps depend on the values and need '
+        'operators that runtimes do not share: run the heads of the config in PyTorch on these maps, as '
+        'model.rpn_head, model.roi_head or model.bbox_head do.', model.extract_feat, {})
+
+
+def _segmenter(model: Any, images: Tensor) -> Part:
+    heads = list(model.decode_head) if isinstance(model.decode_head, nn.ModuleList) else [model.decode_head]
+    name = f'{type(model).__name__} with {" and ".join(type(head).__name__ for head in heads)}'
+    if any(hasattr(head, 'transformer_decoder') for head in heads):
+        raise ValueError(f'The {name} predicts by queries, which cannot be exported with sizes left open: {_BACKBONE}.')
+    mode = (model.test_cfg or {}).get('mode', 'whole')
+
+    def predict(images: Tensor) -> Sequence[Tensor]:
+        # The model's own settings come back, whatever happens.
+        settings, model.test_cfg = model.test_cfg, copy.copy(model.test_cfg)
+        try:
+            model.test_cfg['mode'] = 'whole'
+            return (torch.stack([sample.seg_logits.data for sample in model(images, mode='predict')]),)
+        finally:
+            model.test_cfg = settings
+
+    found, = _tried(model, lambda: predict(images))
+    facts: dict[str, Any] = {}
+    if found.shape[1] == 1:
+        facts = dict(threshold=model.decode_head.threshold)
+        names, left = 'scores', f'A pixel is of class 1 where its score is above {facts["threshold"]}, else of class 0.'
+    else:
+        names, left = 'logits', 'The label of a pixel is the argmax of its logits.'
+    if mode == 'slide':
+        left += (f" The config tests with mode='slide', in windows of {tuple(model.test_cfg['crop_size'])} every "
+                 f"{tuple(model.test_cfg['stride'])} pixels; the file computes the image that it gets as a whole: cut "
+                 'the windows and average their logits yourself where you want the same.')
+    return Part(_Segmenter(copy.deepcopy(model)), (names,), left, predict, facts)
+
+
+def _classifier(model: Any, images: Tensor) -> Part:
+    if getattr(model, 'head', None) is None:
+        raise ValueError(f'The {type(model).__name__} has no head, so that it predicts no classes: {_BACKBONE}.')
+    tasks = list(_heads(model.head))
+
+    def predict(images: Tensor) -> Sequence[Tensor]:
+        samples = model(images, mode='predict')
+        return [torch.stack([_of_task(sample, task).pred_score for sample in samples]) for task, _ in tasks]
+
+    _tried(model, lambda: predict(images))
+    changed = copy.deepcopy(model)
+    features = changed.extract_feat(torch.randn(images.shape, generator=torch.Generator().manual_seed(0)))
+    logits, activations, names, left, facts = [], [], [], [], {}
+    for task, head in _heads(changed.head):
+        take, passed_on = _logits_of(model, head, features)
+        activation = _activation_of(head, take(features), passed_on, features)
+        name = '.'.join(('scores', *task)) if task else 'scores'
+        logits.append(take)
+        activations.append(_ACTIVATIONS[activation])
+        names.append(name)
+        left.append(_choice(head, name))
+        facts[name] = dict(activation=activation, threshold=getattr(head, 'thr', None))
+    return Part(_Classifier(changed, logits, activations), tuple(names), ' '.join(left), predict, dict(outputs=facts))
+
+
+#: The class that each library's models are of → what exports them.
+_KINDS: dict[str, Callable[[Any, Tensor], Part]] = dict(
+    BaseDetector=_detector, BaseSegmentor=_segmenter, BaseClassifier=_classifier)
+
+
+def _heads(head: Any, task: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The heads of a classifier, by the names of their tasks where it has several."""
+    if not hasattr(head, 'task_heads'):
+        yield task, head
+        return
+    for name, part in head.task_heads.items():
+        yield from _heads(part, (*task, name))
+
+
+def _of_task(sample: Any, task: Sequence[str]) -> Any:
+    for name in task:
+        sample = sample.get(name)
+    return sample
+
+
+def _logits_of(model: Any, head: Any, features: Any) -> tuple[Callable[[Any], Tensor], bool]:
+    """How a head, changed here, gets at the logits that its own ``predict`` makes scores of, and whether it is by that
+    method, which passes them on to another."""
+    if hasattr(head, '_get_predictions'):
+        head._get_predictions = lambda logits, samples: logits
+        if isinstance(head.predict(features), Tensor):
+            return head.predict, True
+        del head._get_predictions
+    if isinstance(head(features), Tensor):
+        return head, False
+    raise ValueError(f'The {type(head).__name__} of this {type(model).__name__} makes its predictions of more than one '
+                     f'tensor, and it is not known how: {_BACKBONE}.')
+
+
+def _activation_of(head: Any, logits: Tensor, passed_on: bool, features: Any) -> str:
+    """What the scores of a head are of its logits, as its own method says, if it can of logits made up to tell."""
+    if passed_on:
+        logits = torch.linspace(-2, 3, logits.numel()).reshape(logits.shape)
+        samples = type(head)._get_predictions(head, logits, None)
+    else:
+        samples = head.predict(features)
+    scores = torch.stack([sample.pred_score for sample in samples])
+    for name, activate in _ACTIVATIONS.items():
+        if scores.shape == logits.shape and torch.allclose(activate(logits), scores, rtol=1e-4, atol=1e-6):
+            return name
+    raise ValueError(f'The scores of the {type(head).__name__} are neither its logits nor their softmax or sigmoid, so '
+                     f'that it cannot be exported: {_BACKBONE}.')
+
+
+def _choice(head: Any, name: str) -> str:
+    threshold, best = getattr(head, 'thr', None), getattr(head, 'topk', None)
+    if threshold is not None:
+        return f'Of {name} those classes hold that are at least {threshold}.'
+    if hasattr(head, 'thr'):
+        return f'Of {name} the {best} greatest hold.'
+    return f'The class is the argmax of {name}.'
+
+
+def _tried(model: nn.Module, predict: Callable[[], Any]) -> Any:
+    """What a model predicts, or a sentence about why it cannot."""
+    try:
+        return predict()
+    # Any layer of anybody's may fail.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [''])[0]
+        raise ValueError(f'The {type(model).__name__} itself does not predict in PyTorch ({type(error).__name__}: '
+                         f'{reason}): {_BACKBONE}.') from error

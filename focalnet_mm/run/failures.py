@@ -1,0 +1,209 @@
+"""What a failure of a library means for a config, in one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeGuard
+
+import mmengine.registry
+from mmengine.config import Config
+from mmengine.registry import Registry
+
+from .config import evaluators, type_name
+
+__all__ = ['explain_failure', 'is_about_data']
+
+_WORKER = 'Original Traceback (most recent call last):'
+_NOT_THERE = (FileNotFoundError, NotADirectoryError)
+_PATH_IN_TEXT = re.compile(r"(?:No such file or directory|Not a directory): '([^']+)'")
+# Folders of any data set.
+_COMMON_WORDS = {'data', 'train', 'val', 'test', 'images', 'annotations', 'json'}
+_NOT_REGISTERED = re.compile(r'(\S+) is not in the (\S+) registry')
+
+
+def is_about_data(error: BaseException) -> bool:
+    """Whether a failure says that a file or folder is missing, in this process or in a worker of a data loader."""
+    return isinstance(error, _NOT_THERE)
+
+
+def explain_failure(error: BaseException, cfg: Config | None = None) -> str:
+    """One sentence about a failure.
+
+    Args:
+        error: What was raised, by us or by a library.
+        cfg: The config that was at work, if any: its keys are named.
+
+    Returns:
+        The message itself where it is ours; for a missing file the key that names it, and the way out; for a type that
+        nobody registered the nearest one; else the kind of error and its first line.
+    """
+    text = _text(error)
+    if cfg is not None and isinstance(error, _NOT_THERE):
+        path = error.filename or next(iter(_PATH_IN_TEXT.findall(text)), None)
+        if path and os.path.lexists(path) is False:
+            return explain_missing(str(path), cfg)
+    if isinstance(error, SyntaxError) and error.filename:
+        return f'{error.filename}, line {error.lineno}: {error.msg}: correct it there.'
+    unknown = _NOT_REGISTERED.match(text)
+    if isinstance(error, KeyError) and unknown:
+        return _explain_unknown(unknown[1], unknown[2])
+    line = next((line.strip() for line in text.splitlines() if line.strip()), '')
+    if type(error) in (ValueError, FileNotFoundError, FileExistsError, ModuleNotFoundError, OSError, PermissionError):
+        return line or type(error).__name__
+    kind = type(error).__name__
+    return line if isinstance(error, ValueError) else f'{kind}: {line}' if line else kind
+
+
+def explain_missing(path: str, cfg: Config) -> str:
+    """One sentence about a file or folder of a data set that does not exist.
+
+    Args:
+        path: The file or folder.
+        cfg: The config. Its ``data_source``, if any, tells users where its own data comes from.
+
+    Returns:
+        The key that names it, or the folder in which it is, and the way out.
+    """
+    named = [(key, place) for split in ('train', 'val', 'test') for key, place in _data_paths(cfg, split)]
+    missing = dict[str, str]()
+    for key, place in named:
+        if not os.path.exists(place):
+            missing.setdefault(place, key)
+    above = [place for place in missing if _is_below(path, place)]
+    if above:
+        place = min(above, key=len)
+        others = f' (and {len(missing) - 1} more)' if len(missing) > 1 else ''
+        found = f'{place}, which {missing[place]} names, does not exist{others}'
+        return f'{found}{_way_out(place, missing[place], cfg)}'
+    holders = [(place, key) for key, place in named if _is_below(path, place) and os.path.normpath(path) != place]
+    if not holders:
+        return f'{path} does not exist.'
+    place, key = max(holders, key=lambda holder: len(holder[0]))
+    return (f'{path} does not exist, although the annotations name it: correct them, or {key}, which names {place}'
+            f'{_hint_of_panoptic(key, place, cfg)}.')
+
+
+def _way_out(path: str, key: str, cfg: Config) -> str:
+    root = cfg.get('data_root')
+    nested = _elsewhere(path, root)
+    if nested:
+        return f', but the data lies in {nested}: add --cfg-options data_root={nested}.'
+    source = cfg.get('data_source') if _is_of_source(path, key, cfg) else None
+    if root and _is_below(path, root):
+        return (f': {source}; or ' if source else ': ') + (
+            'point to your copy of the data with --cfg-options data_root=DIR.')
+    return f': {source}.' if source else f': correct {key}.'
+
+
+def _is_of_source(path: str, key: str, cfg: Config) -> bool:
+    """Whether data that is missing is what the config's ``data_source`` speaks of, and not a user's own."""
+    source = str(cfg.get('data_source') or '')
+    settings = _settings(re.sub(r'\.(data_prefix(\.\w+)?|ann_file|data_root|seg_prefix)$', '', key), cfg)
+    if isinstance(settings, Mapping) and not source.startswith('make it') and (
+            settings.get('metainfo') or {}).get('classes'):
+        return False
+    root = os.path.normpath(cfg.get('data_root') or '')
+    below = os.path.relpath(path, root) if _is_below(path, root) and os.path.normpath(path) != root else path
+    return bool((_words(below) - _COMMON_WORDS) & _words(source))
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r'[a-z0-9]+', text.lower()))
+
+
+def _settings(key: str, cfg: Config) -> Any:
+    """What a key of a config leads to."""
+    settings: Any = dict(cfg.items())
+    for part in key.split('.'):
+        settings = settings[int(part)] if isinstance(settings, list) else settings[part]
+        if isinstance(settings, str):
+            break
+    return settings
+
+
+def _hint_of_panoptic(key: str, place: str, cfg: Config) -> str:
+    """COCO's archive of panoptic annotations holds the archives of its label maps."""
+    if not key.endswith('data_prefix.seg') or any(entry.name.endswith('.png') for entry in os.scandir(place)):
+        return ''
+    if 'CocoPanoptic' not in type_name(_settings(key.removesuffix('.data_prefix.seg'), cfg)):
+        return ''
+    return f", and for COCO panoptic unpack {os.path.basename(os.path.normpath(place))}.zip there"
+
+
+def _explain_unknown(name: str, registry: str) -> str:
+    scope, _, kind = registry.partition('::')
+    known = _registered(kind, scope)
+    near = difflib.get_close_matches(name.rpartition('.')[2], known, n=1, cutoff=0.6)
+    advice = f'did you mean {near[0]}?' if near else 'import the module that registers it with custom_imports.'
+    return f"type='{name}' is not known to {scope}'s registry of kind {kind!r}: {advice}"
+
+
+def _registered(kind: str, scope: str) -> list[str]:
+    roots = [root for root in vars(mmengine.registry).values() if isinstance(root, Registry) and root.name == kind]
+    found: list[str] = []
+    for root in roots:
+        found += root.module_dict
+        child = root.children.get(scope)
+        if child is not None:
+            found += child.module_dict
+    return found
+
+
+def _text(error: BaseException) -> str:
+    """The message; of what a worker of a data loader raised, its own."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if _WORKER in text:
+        last = [line for line in text.splitlines() if line.strip()][-1]
+        text = last.partition(': ')[2] or last
+    return text
+
+
+def _elsewhere(path: str, root: str | None) -> str | None:
+    """The folder just above or below ``root`` in which ``path``, which lies under ``root``, would exist."""
+    if not root or not path.startswith(root):
+        return None
+    relative = path[len(root):].lstrip('/')
+    above = os.path.dirname(os.path.normpath(root))
+    below = sorted(entry.path for entry in os.scandir(root) if entry.is_dir()) if os.path.isdir(root) else []
+    if not relative:
+        return None
+    return next((folder for folder in (*below, above) if os.path.exists(os.path.join(folder, relative))), None)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return os.path.join(os.path.normpath(path), '').startswith(os.path.join(os.path.normpath(folder), ''))
+
+
+def _data_paths(cfg: Config, split: str) -> Iterator[tuple[str, str]]:
+    """(key in the config, path) of each local file and folder that a split names."""
+    loader = cfg.get(f'{split}_dataloader')
+    if loader:
+        yield from _dataset_paths(f'{split}_dataloader.dataset', loader['dataset'])
+    for evaluator in evaluators(cfg, split):
+        for name in ('ann_file', 'seg_prefix'):
+            if _is_local(evaluator.get(name)):
+                yield f'{split}_evaluator.{name}', evaluator[name]
+
+
+def _dataset_paths(key: str, dataset: Any) -> Iterator[tuple[str, str]]:
+    if not isinstance(dataset, Mapping):
+        return
+    if 'dataset' in dataset:
+        yield from _dataset_paths(f'{key}.dataset', dataset['dataset'])
+    for i, part in enumerate(dataset.get('datasets') or ()):
+        yield from _dataset_paths(f'{key}.datasets.{i}', part)
+    root = dataset.get('data_root') or ''
+    prefixes = dataset.get('data_prefix') or {}
+    prefixes = {'data_prefix': prefixes} if isinstance(prefixes, str) else {
+        f'data_prefix.{name}': prefix for name, prefix in prefixes.items()}
+    for name, path in {'data_root': '', 'ann_file': dataset.get('ann_file'), **prefixes}.items():
+        path = os.path.join(root, path) if isinstance(path, str) else None
+        if _is_local(path):
+            yield f'{key}.{name}', path
+
+
+def _is_local(path: Any) -> TypeGuard[str]:
+    return isinstance(path, str) and bool(path) and '://' not in path

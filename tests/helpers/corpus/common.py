@@ -1,0 +1,59 @@
+"""What all cases share: pictures, and the part of a config that is not about data."""
+
+import json
+
+import cv2
+import numpy as np
+
+SIZE = 64
+RUN = '''
+custom_imports = dict(imports=['focalnet_mm'], allow_failed_imports=False)
+backbone = dict(type='mmengine.FocalNet', arch='tiny-srf', embed_dims=8, depths=(1, 1, 1, 1), in_channels={channels},
+                drop_path_rate=0.0, out_indices={indices})
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.002, momentum=0.9))
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1, val_interval=1)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+default_scope = '{scope}'
+default_hooks = dict(logger=dict(type='LoggerHook', interval=1), checkpoint=dict(type='CheckpointHook', interval=1))
+randomness = dict(seed=0)
+visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+'''
+
+
+def random(seed=0):
+    return np.random.default_rng(seed)
+
+
+def picture(path, seed, box, channels=3, dtype=np.uint8):
+    """Write noise with a bright box (left, top, width, height) in a form that the ending says."""
+    top = np.iinfo(dtype).max
+    image = random(seed).integers(0, top // 4, (SIZE, SIZE, channels)).astype(dtype)
+    x, y, w, h = box
+    image[y:y + h, x:x + w] = top - top // 8
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == '.npy':
+        np.save(path, image)
+    else:
+        assert cv2.imwrite(str(path), image.squeeze())
+    return path
+
+
+def box_of(i):
+    return 4 + 3 * i, 6 + 2 * i, 24 + i, 20 + i
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def loader(dataset, train, batch=2):
+    return dict(batch_size=batch, num_workers=0, persistent_workers=False, dataset=dataset,
+                sampler=dict(type='DefaultSampler', shuffle=train))
+
+
+def text(**settings):
+    """Settings as the lines of a config."""
+    return '\n'.join(f'{name} = {value!r}' for name, value in settings.items()) + '\n'
