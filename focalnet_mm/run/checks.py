@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.fileio import get_file_backend, list_dir_or_file
-from mmengine.fileio.backends import LocalBackend
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
 from .build import unwrap
-from .failures import explain_missing
+from .failures import explain_missing, why_empty
 
 __all__ = ['CheckData', 'ClassMismatchError', 'DataError', 'build_runner', 'check_dataset', 'check_folder',
            'check_heads']
@@ -119,7 +117,7 @@ def check_dataset(dataset: Any, key: str) -> None:
     if classes and _is_coco(dataset):
         _check_categories(dataset, classes, key)
     if not len(dataset):
-        raise DataError(f'{key} has no items: {_why_empty(dataset, key)}.')
+        raise DataError(f'{key} has no items: {why_empty(dataset, key)}.')
 
 
 def check_heads(model: nn.Module, dataset: Any, key: str) -> None:
@@ -214,26 +212,6 @@ def _category_names(path: str) -> dict[int, str] | None:
     return None
 
 
-def _why_empty(dataset: Any, key: str) -> str:
-    """What to look at where a data set has no items."""
-    prefix = getattr(dataset, 'data_prefix', None) or {}
-    suffix = getattr(dataset, 'img_suffix', None)
-    folder = prefix.get('img_path') if isinstance(prefix, dict) else None
-    if suffix and folder and not os.path.isfile(getattr(dataset, 'ann_file', None) or ''):
-        with contextlib.suppress(Exception):
-            endings = {os.path.splitext(name)[1] for name in list_dir_or_file(
-                folder, list_dir=False, recursive=True, backend_args=getattr(dataset, 'backend_args', None))}
-            others = f', but files that end in {", ".join(sorted(filter(None, endings)))}' if any(endings) else ''
-            return (f'{folder}, which {key}.data_prefix.img_path names, holds no file that ends in {suffix}{others}: '
-                    f'correct {key}.img_suffix')
-    file = getattr(dataset, 'ann_file', None)
-    source = f'{file}, which {key}.ann_file names, lists none' if isinstance(file, str) and file else (
-        'its folders hold none')
-    if getattr(dataset, 'filter_cfg', None):
-        return f'{source} that {key}.filter_cfg={dict(dataset.filter_cfg)} leaves'
-    return f'{source}, or none of the classes that it names'
-
-
 def _check_first_files(dataset: Any, cfg: Config) -> None:
     """Check that the files of the first item are there, hours before a validation would ask for them."""
     try:
@@ -243,14 +221,16 @@ def _check_first_files(dataset: Any, cfg: Config) -> None:
         return
     for name in ('img_path', 'seg_map_path'):
         path = info.get(name)
-        if not isinstance(path, str) or os.path.lexists(path) or not _is_read(name, dataset):
-            continue
-        if isinstance(get_file_backend(path, backend_args=getattr(dataset, 'backend_args', None)), LocalBackend):
+        # What a storage backend serves is not for us to look up.
+        if isinstance(path, str) and '://' not in path and not getattr(dataset, 'backend_args', None) and (
+                not os.path.lexists(path) and _is_read(name, dataset)):
             raise FileNotFoundError(explain_missing(path, cfg))
 
 
 def _is_read(name: str, dataset: Any) -> bool:
-    """Whether a step of the pipeline, known to read files of this kind, is there; others may read what they like."""
+    """Whether a step of the pipeline that is known to read such local files is there; others read what they like."""
+    if any(getattr(step, 'backend_args', None) for step in getattr(dataset.pipeline, 'transforms', ())):
+        return False
     steps = [type(step).__name__ for step in getattr(getattr(dataset, 'pipeline', None), 'transforms', ())]
     if name == 'img_path':
         return 'LoadImageFromFile' in steps

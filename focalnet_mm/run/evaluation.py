@@ -29,7 +29,7 @@ def draw_predictions(cfg: Config, folder: str | None, show: bool = False, wait_t
     Raises:
         ValueError: The config has no visualisation hook.
     """
-    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    hook: Any = (cfg.get('default_hooks') or {}).get('visualization')
     takes = _arguments_of(hook, cfg) if hook else set()
     if not takes & {'draw', 'enable'}:
         raise ValueError('--show and --show-dir need a visualization hook that draws predictions in the config\'s '

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 import mmengine.registry
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.fileio import list_dir_or_file
 from mmengine.registry import Registry
 
 from .config import evaluators, type_name
 
-__all__ = ['explain_failure', 'is_about_data']
+__all__ = ['explain_failure', 'explain_missing', 'is_about_data', 'why_empty']
 
 _WORKER = 'Original Traceback (most recent call last):'
 _NOT_THERE = (FileNotFoundError, NotADirectoryError)
@@ -45,6 +49,11 @@ def explain_failure(error: BaseException, cfg: Config | None = None) -> str:
         path = error.filename or next(iter(_PATH_IN_TEXT.findall(text)), None)
         if path and os.path.lexists(path) is False:
             return explain_missing(str(path), cfg)
+    if cfg is not None and isinstance(error, ValueError) and 'need at least one array' in text:
+        empty = _data_set_at_work(error)
+        if empty is not None:
+            key = _key_of(empty, cfg)
+            return f'{key} has no items: {why_empty(empty, key)}.'
     if isinstance(error, SyntaxError) and error.filename:
         return f'{error.filename}, line {error.lineno}: {error.msg}: correct it there.'
     unknown = _NOT_REGISTERED.match(text)
@@ -84,6 +93,34 @@ def explain_missing(path: str, cfg: Config) -> str:
     place, key = max(holders, key=lambda holder: len(holder[0]))
     return (f'{path} does not exist, although the annotations name it: correct them, or {key}, which names {place}'
             f'{_hint_of_panoptic(key, place, cfg)}.')
+
+
+def why_empty(dataset: Any, key: str) -> str:
+    """What to look at where a data set has no items.
+
+    Args:
+        dataset: The data set, built as far as it got.
+        key: Its key in the config.
+
+    Returns:
+        Half a sentence about the files that it looked for.
+    """
+    prefix = getattr(dataset, 'data_prefix', None) or {}
+    suffix = getattr(dataset, 'img_suffix', None)
+    folder = prefix.get('img_path') if isinstance(prefix, dict) else None
+    if suffix and folder and not os.path.isfile(getattr(dataset, 'ann_file', None) or ''):
+        with contextlib.suppress(Exception):
+            endings = {os.path.splitext(name)[1] for name in list_dir_or_file(
+                folder, list_dir=False, recursive=True, backend_args=getattr(dataset, 'backend_args', None))}
+            others = f', but files that end in {", ".join(sorted(filter(None, endings)))}' if any(endings) else ''
+            return (f'{folder}, which {key}.data_prefix.img_path names, holds no file that ends in {suffix}{others}: '
+                    f'correct {key}.img_suffix')
+    file = getattr(dataset, 'ann_file', None)
+    source = f'{file}, which {key}.ann_file names, lists none' if isinstance(file, str) and file else (
+        'its folders hold none')
+    if getattr(dataset, 'filter_cfg', None):
+        return f'{source} that {key}.filter_cfg={dict(dataset.filter_cfg)} leaves'
+    return f'{source}, or none of the classes that it names'
 
 
 def _way_out(path: str, key: str, cfg: Config) -> str:
@@ -131,6 +168,24 @@ def _hint_of_panoptic(key: str, place: str, cfg: Config) -> str:
     if 'CocoPanoptic' not in type_name(_settings(key.removesuffix('.data_prefix.seg'), cfg)):
         return ''
     return f", and for COCO panoptic unpack {os.path.basename(os.path.normpath(place))}.zip there"
+
+
+def _data_set_at_work(error: BaseException) -> BaseDataset | None:
+    """The data set that was being built, innermost first."""
+    found = [frame.f_locals.get('self') for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((each for each in reversed(found) if isinstance(each, BaseDataset)), None)
+
+
+def _key_of(dataset: Any, cfg: Config) -> str:
+    """The key of a data set in a config, found by the paths that it reads."""
+    prefix = getattr(dataset, 'data_prefix', None) or {}
+    own = {os.path.normpath(path) for path in (getattr(dataset, 'ann_file', None), *(
+        prefix.values() if isinstance(prefix, dict) else [prefix])) if isinstance(path, str) and path}
+    for split in ('train', 'val', 'test'):
+        for key, path in _data_paths(cfg, split):
+            if os.path.normpath(path) in own and not key.endswith('.data_root'):
+                return re.sub(r'\.(data_prefix(\.\w+)?|ann_file)$', '', key)
+    return f'the {type(dataset).__name__}'
 
 
 def _explain_unknown(name: str, registry: str) -> str:

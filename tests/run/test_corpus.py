@@ -16,6 +16,8 @@ import pytest
 from focalnet_mm import cli
 from tests.helpers.corpus import CASES
 
+pytestmark = pytest.mark.train
+
 #: Case → what ours says where the library's own tool goes on, and trains on something else than the config says.
 REFUSED = {
     'mmdet another number of classes': 'model.bbox_head has 5 classes, the data set of train_dataloader.dataset has 3',

@@ -95,7 +95,7 @@ class TestFailure:
         from torch._utils import ExceptionWrapper
         try:
             try:
-                open(f'{coco}/train2017/7.jpg')
+                (coco / 'train2017' / '7.jpg').read_bytes()
             except FileNotFoundError:
                 ExceptionWrapper(where='in DataLoader worker process 0').reraise()
         except FileNotFoundError as error:
@@ -109,7 +109,8 @@ class TestFailure:
         import mmdet.models  # noqa: F401
         with MODELS.switch_scope_and_registry('mmdet') as registry, pytest.raises(KeyError) as error:
             build_from_cfg(dict(type=name), registry)
-        assert explain_failure(error.value) == f"type='{name}' is not known to mmdet's registry of kind 'model': {advice}"
+        assert explain_failure(error.value) == (
+            f"type='{name}' is not known to mmdet's registry of kind 'model': {advice}")
 
     def test_a_config_that_is_no_python(self, tmp_path):
         (tmp_path / 'x.py').write_text('a = 1\nb = = 2\n')

@@ -152,15 +152,16 @@ class TestReadAnyLayout:
             read_any_layout(str(tmp_path / 'x.pth'))
 
 
+HOOKS = dict(mmdet='DetVisualizationHook', mmseg='SegVisualizationHook', mmpretrain='VisualizationHook')
+
+
 class TestFlags:
     """With the hooks that the libraries register."""
-
-    HOOKS = dict(mmdet='DetVisualizationHook', mmseg='SegVisualizationHook', mmpretrain='VisualizationHook')
 
     def config(self, scope, **settings):
         steps = [dict(type='LoadImageFromFile'), dict(type='Pack', meta_keys=('img_id',))]
         return Config(dict(
-            default_scope=scope, default_hooks=dict(visualization=dict(type=self.HOOKS.get(scope, 'LoggerHook'))),
+            default_scope=scope, default_hooks=dict(visualization=dict(type=HOOKS.get(scope, 'LoggerHook'))),
             model=dict(type='Model'), visualizer=dict(type='Visualizer'),
             test_evaluator=dict(type='Metric', metric=['bbox']),
             test_dataloader=dict(dataset=dict(dataset=dict(pipeline=steps))), **settings))
@@ -174,7 +175,7 @@ class TestFlags:
         cfg = self.config(scope)
         if as_class:
             cfg.default_hooks.visualization.type = getattr(
-                importlib.import_module(f'{scope}.engine.hooks'), self.HOOKS[scope])
+                importlib.import_module(f'{scope}.engine.hooks'), HOOKS[scope])
         kind = cfg.default_hooks.visualization.type
         draw_predictions(cfg, '/x/y')
         assert cfg.default_hooks.visualization == dict(type=kind, **expected)

@@ -36,7 +36,7 @@ def steps(train, load=None, **annotations):
             dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]
 
 
-def config(train, val, evaluator, classes=len(NAMES), channels=3, load=None, extra='', model=None, **annotations):
+def config(train, val, evaluator, classes=3, channels=3, load=None, extra='', model=None, **annotations):
     def finished(dataset, is_train):
         if 'dataset' in dataset:
             return {**dataset, 'dataset': finished(dataset['dataset'], is_train)}

@@ -81,7 +81,8 @@ def ade20k(root):
 
 
 def cityscapes(root):
-    fill(root, 'leftImg8bit/{folder}/aachen/a_{i}_leftImg8bit.png', 'gtFine/{folder}/aachen/a_{i}_gtFine_labelTrainIds.png')
+    fill(root, 'leftImg8bit/{folder}/aachen/a_{i}_leftImg8bit.png',
+         'gtFine/{folder}/aachen/a_{i}_gtFine_labelTrainIds.png')
     sets = [dict(type='CityscapesDataset', data_root=str(root), data_prefix=dict(
         img_path=f'leftImg8bit/{folder}', seg_map_path=f'gtFine/{folder}')) for folder in ('train', 'val')]
     return config(*sets, classes=19)

@@ -35,7 +35,8 @@ def depthwise_weight_grad(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
     count, channels, height, width = x.shape
     kernel = weight.shape[-1]
     tiled = kernel >= _TILED_FROM and (
-        x.dtype != torch.float32 or kernel >= _ALWAYS_TILED_FROM or height * width >= _TILED_PIXELS or kernel >= min(height, width))
+        x.dtype != torch.float32 or kernel >= _ALWAYS_TILED_FROM or kernel >= min(height, width)
+        or height * width >= _TILED_PIXELS)
     if not tiled or x.dtype not in (torch.float32, torch.bfloat16):
         padding = [kernel // 2] * 2
         return torch.ops.aten.convolution_backward(

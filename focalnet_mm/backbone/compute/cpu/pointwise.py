@@ -55,8 +55,7 @@ def linear_gelu(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def weight_grad(grad: Tensor, given: Tensor) -> Tensor:
-    """The gradient of a linear layer's weight; oneDNN is the faster one in float32 where the layer makes fewer channels.
-    """
+    """Gradient of a linear layer's weight; in float32 oneDNN is the faster one where the layer makes fewer channels."""
     if _LINEAR is not None and grad.dtype == torch.float32 and given.shape[1] > grad.shape[1]:
         return _linear(grad.t(), given.t(), None, 'none')
     return grad.t() @ given
