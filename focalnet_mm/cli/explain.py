@@ -54,7 +54,7 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if args.images and not args.out:
         parser.error('name a folder for the pictures with --out')
     out = Path(args.out or '.')
-    with in_one_sentence(parser, (ValueError, IndexError, OSError, ModuleNotFoundError)):
+    with in_one_sentence(parser):
         if args.images:
             check_folder(out, args.force)
         cfg = load_config(args.config, args.cfg_options)
@@ -65,7 +65,10 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         # Wrong backbones, stages and blocks are told before the work.
         backbone = find_backbone(model, args.backbone)
         model = only_backbone(model, args.backbone)
-        choose_blocks(backbone, args.stage, args.block)
+        try:
+            choose_blocks(backbone, args.stage, args.block)
+        except IndexError as error:
+            raise ValueError(error) from error
         if args.objects:
             with in_one_sentence(parser, (OSError,), cfg):
                 _print_norm_on_objects(cfg, model, args)

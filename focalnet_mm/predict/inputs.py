@@ -88,8 +88,8 @@ class _Writer:
         with contextlib.ExitStack() as stack:
             stack.callback(progress.remove_task, task)
             stack.callback(frames.close)
-            # The config's loader takes files.
-            file = Path(stack.enter_context(tempfile.TemporaryDirectory()), 'frame.bmp')
+            # The config's loader takes files. OpenCV makes other greys of the colours of a BMP than of a PNG.
+            file = Path(stack.enter_context(tempfile.TemporaryDirectory()), 'frame.png')
             first = next(frames)
             size = first.shape[1], first.shape[0]
             film = stack.enter_context(_film(target, rate, size))
@@ -97,7 +97,7 @@ class _Writer:
                 complete = not self.stop()
                 if not complete:
                     break
-                _, data = cv2.imencode('.bmp', frame)
+                _, data = cv2.imencode('.png', frame, [cv2.IMWRITE_PNG_COMPRESSION, 0])
                 file.write_bytes(data.tobytes())
                 drawn = self.predict(item, file, f'frame {done} of {item.path}', frame=done)
                 film.write(drawn if drawn.shape[1::-1] == size else cv2.resize(drawn, size))

@@ -70,7 +70,7 @@ class TestNames:
 
     def test_no_picture_replaces_another(self, predict, tmp_path):
         folder = tmp_path / 'in'
-        names = ['a.bmp', 'a.bmp.png', 'A.BMP.PNG', 'b.jpg', 'B.jpg', 'c.avi.mp4.png', 'é.png', 'é.png',
+        names = ['a.bmp', 'a.bmp.png', 'A.BMP.PNG', 'b.jpg', 'B.jpg', 'c.avi.mp4.png', '\xe9.png', 'e\u0301.png',
                  'd.tif', 'd.tif.png/x.png', 'e/f.png', 'E/F.png']
         for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -70,8 +70,7 @@ def write(folder, scope, style):
     head = f'default_scope = {scope!r}\n'
     if style != 'old':
         head = ''.join(f'from {module} import {name}\n' for name, module in names.items())
-        head += {'no scope': '', 'scope None': 'default_scope = None\n',
-                 'scope mmengine': "default_scope = 'mmengine'\n"}[style]
+        head += {'no scope': '', 'scope None': 'default_scope = None\n'}[style]
     path = folder / f'{scope}_{style.replace(" ", "_")}.py'
     path.write_text(head + text)
     return path
@@ -84,7 +83,7 @@ def picture(tmp_path):
     return tmp_path / 'x.png'
 
 
-@pytest.mark.parametrize('style', ['no scope', 'scope None', 'scope mmengine'])
+@pytest.mark.parametrize('style', ['no scope', 'scope None'])
 @pytest.mark.parametrize('scope', IMPORTS)
 def test_predictions_are_those_of_the_model(scope, style, picture, tmp_path, save_weights):
     old, new = (load_config(str(write(tmp_path, scope, which))) for which in ('old', style))
@@ -104,7 +103,7 @@ def test_predictions_are_those_of_the_model(scope, style, picture, tmp_path, sav
 
 def _expected(scope, cfg, checkpoint, picture):
     model = load_model(cfg, checkpoint)
-    model.cfg = cfg
+    model.cfg = model._config = cfg
     if scope == 'mmdet':
         from mmdet.apis import inference_detector
         return dict(pred_instances=inference_detector(model, str(picture)).pred_instances)
