@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from torch import nn
 
+from ..backbone.focalnet import find_backbone
 from ..data.pictures import Input, printable, shown_as, unique_names
 from ..run.images import ImagePipeline
 from .fields import receptive_fields
@@ -93,6 +94,7 @@ class _Drawer:
                  blocks: Sequence[int] | None, gallery: Gallery, say: Callable[[str], None]) -> None:
         self.model = model
         self.pipeline = pipeline
+        self.channels = find_backbone(model).in_channels
         self.rgb = rgb
         self.stages = stages
         self.blocks = blocks
@@ -104,7 +106,9 @@ class _Drawer:
         """Write the figure of a picture, and add it to the gallery."""
         if item.is_video:
             raise ValueError(f'{item.path} is a video: name pictures, such as some of its frames.')
-        batch = self.pipeline(item.channels or item.path, str(item.path)).batch
+        loaded = self.pipeline(item.channels or item.path, str(item.path))
+        self.pipeline.check_channels(loaded, self.channels, str(item.path))
+        batch = loaded.batch
         maps = _maps(self.model, batch, self.stages, self.blocks, item)
         inputs = batch['inputs'][0]
         words = shown_as(as_array(inputs))
@@ -123,7 +127,7 @@ def _maps(model: nn.Module, batch: Mapping[str, Any], stages: Sequence[int] | No
           item: Input) -> dict[tuple[int, int], FocalMaps]:
     try:
         return focal_maps(model, batch, stages, blocks)
-    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+    except Exception as error:
         shape = tuple(batch['inputs'][0].shape)
         lines = str(error).strip().splitlines() or ['']
         raise ValueError(f'{item.path}: the model fails on its image, which reaches it as {shape} (channels, height, '

@@ -90,22 +90,15 @@ class Predictor:
             ValueError: It could not be loaded, has other channels than the model takes, or the model fails on it.
         """
         loaded = image if isinstance(image, Loaded) else self._pipeline(image)
-        shape = loaded.image.shape
-        channels = shape[2] if len(shape) == 3 else 1
-        inputs = loaded.batch['inputs'][0]
-        given = inputs.shape[0] if isinstance(inputs, torch.Tensor) and inputs.dim() == 3 else None
-        if self._channels and given and given != self._channels:
-            raise ValueError(
-                f'{name} was read with {channels} channel{"s" * (channels != 1)} by {self._pipeline.loader} of the '
-                f"config's test pipeline, and the model takes {self._channels}: name files with {self._channels}, or "
-                'the loader that the model was trained with.')
+        if self._channels:
+            self._pipeline.check_channels(loaded, self._channels, name)
         try:
             with torch.no_grad():
                 return self._runnable.test_step(loaded.batch)[0]
         except Exception as error:
             lines = str(error).strip().splitlines() or ['']
-            raise ValueError(f'{name}: the model fails on this image of shape {shape} ({loaded.image.dtype}): '
-                             f'{type(error).__name__}: {lines[0]}') from error
+            raise ValueError(f'{name}: the model fails on this image of shape {loaded.image.shape} '
+                             f'({loaded.image.dtype}): {type(error).__name__}: {lines[0]}') from error
 
     def draw(self, image: np.ndarray, sample: Any, score_thr: float = 0.3) -> np.ndarray:
         """A picture of a prediction.

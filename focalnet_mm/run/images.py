@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import print_log
@@ -107,6 +108,25 @@ class ImagePipeline:
             if data is None:
                 raise ValueError(f'{name}: the step {step_name} of the config\'s test pipeline gives nothing for it.')
         return Loaded(image, self._collate([data]))
+
+    def check_channels(self, loaded: Loaded, channels: int, name: str) -> None:
+        """Check that an image has as many channels as the model takes: some preprocessors drop or repeat channels.
+
+        Args:
+            loaded: The image.
+            channels: How many the model takes.
+            name: What messages call it.
+
+        Raises:
+            ValueError: It has another number of them.
+        """
+        inputs = loaded.batch['inputs'][0]
+        if not isinstance(inputs, torch.Tensor) or inputs.dim() != 3 or len(inputs) == channels:
+            return
+        read = 1 if loaded.image.ndim == 2 else loaded.image.shape[2]
+        raise ValueError(f'{name} was read with {read} channel{"s" * (read != 1)} by {self.loader} of the config\'s '
+                         f'test pipeline, and the model takes {channels}: name files with {channels}, or the loader '
+                         'that the model was trained with.')
 
     def _built(self, steps: Sequence[Any]) -> list[Compose]:
         # Others may have changed it in the meantime.

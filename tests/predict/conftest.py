@@ -76,16 +76,27 @@ def config_for(thin_config):
     return lambda *arguments: _config_for(thin_config, *arguments)
 
 
-def _tested(cfg, checkpoint, files, folder):
+def _for_test(cfg, files):
     cfg = copy.deepcopy(cfg)
     zero = any(step.get('reduce_zero_label') for step in cfg.test_dataloader.dataset.pipeline)
     for path in files:
         cv2.imwrite(f'{path if isinstance(path, str) else path[0]}.labels.png', np.zeros((60, 90), np.uint8))
-    pipeline = cfg.test_dataloader.dataset.pipeline
     cfg.test_dataloader = dict(
         batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
-        collate_fn=cfg.test_dataloader.get('collate_fn') or dict(type='pseudo_collate'),
-        dataset=dict(type='FilesDataset', files=files, zero=zero, pipeline=pipeline))
+        collate_fn=cfg.test_dataloader.get('collate_fn') or dict(type='pseudo_collate'), dataset=dict(
+            type='FilesDataset', files=files, zero=zero, pipeline=cfg.test_dataloader.dataset.pipeline))
+    cfg.test_evaluator = []
+    return cfg
+
+
+@pytest.fixture(scope='session')
+def for_test():
+    """(config, files) → the config whose test set they are."""
+    return _for_test
+
+
+def _tested(cfg, checkpoint, files, folder):
+    cfg = _for_test(cfg, files)
     dump = 'DumpDetResults' if cfg.default_scope == 'mmdet' else 'DumpResults'
     cfg.test_evaluator = dict(type=dump, out_file_path=str(folder / 'tested.pkl'))
     cfg.load_from, cfg.work_dir = checkpoint, str(folder / 'work')

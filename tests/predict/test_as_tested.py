@@ -1,7 +1,5 @@
 """Images of any channels and depth: the predictions are those of the library's own test on the same files."""
 
-import json
-
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +7,6 @@ from mmengine.dataset import Compose
 from PIL import Image
 from pycocotools import mask as coco
 
-from focalnet_mm.cli import run as command
 from focalnet_mm.predict import Predictor
 from focalnet_mm.run.images import ImagePipeline
 
@@ -24,9 +21,7 @@ KINDS = {
     'colour, 16 bits': (3, np.uint16, UNCHANGED),
     'four channels, 8 bits': (4, np.uint8, UNCHANGED),
     'four channels, 16 bits': (4, np.uint16, UNCHANGED),
-    'six channels, 8 bits': (6, np.uint8, dict(type='LoadArray')),
     'six channels, 16 bits': (6, np.uint16, dict(type='LoadArray')),
-    'six files, 8 bits': (6, np.uint8, dict(type='mmdet.LoadMultiChannelImageFromFiles')),
     'six files, 16 bits': (6, np.uint16, dict(type='mmdet.LoadMultiChannelImageFromFiles')),
 }
 
@@ -96,61 +91,6 @@ def test_predictions_are_those_of_the_test(kind, scope, config_for, save_weights
         assert_same(predictor.entries(predictor.predict(image), 1), of_test, scope)
 
 
-@pytest.mark.parametrize(('kind', 'scope', 'words'), [
-    ('colour, 16 bits', 'mmdet', 'the pictures show each image scaled from its own range (uint16) to 8 bits'),
-    ('four channels, 8 bits', 'mmseg', 'has 4 channels in uint8; the pictures show channels 1 to 3 of 4\n'),
-    ('six files, 16 bits', 'mmpretrain', 'the pictures show channels 1 to 3 of 6, each image scaled from its own'),
-    ('six channels, 8 bits', 'mmdet', 'the pictures show channels 1 to 3 of 6\n')])
-def test_commands(kind, scope, words, config_for, save_weights, tested, tmp_path, capfd):
-    """Predictions of files and folders, pictures of them, and maps."""
-    channels, dtype, loader = KINDS[kind]
-    cfg = config_for(scope, channels, loader)
-    checkpoint = save_weights(cfg, tmp_path / 'x.pth')
-    cfg.dump(tmp_path / 'config.py')
-    (tmp_path / 'in').mkdir()
-    files, named = zip(*[write(tmp_path / 'in', image_of(channels, dtype, seed), loader, seed) for seed in range(2)])
-    expected = tested(cfg, checkpoint, list(files), tmp_path)
-    for path in tmp_path.rglob('*.labels.png'):
-        path.unlink()
-    inputs = [str(path) for path in named] if loader['type'] == 'LoadArray' else [str(tmp_path / 'in')]
-    capfd.readouterr()
-    command('predict', [str(tmp_path / 'config.py'), checkpoint, *inputs, '--out', str(tmp_path / 'out'),
-                        '--device', 'cpu'], 'predict')
-    assert words in capfd.readouterr().err
-    found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
-    for image, of_test in zip(found['images'], expected, strict=True):
-        assert_same([entry for entry in found['annotations'] if entry['image_id'] == image['id']], of_test, scope)
-        assert (image['height'], image['width']) == (60, 90)
-        assert image.get('channels') == ([f'band{i}.png' for i in range(5, 11)] if 'files' in kind else None)
-    pictures = sorted((tmp_path / 'out' / 'pictures').iterdir())
-    assert [cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape for path in pictures] == [(60, 90, 3)] * 2
-    command('explain', [str(tmp_path / 'config.py'), *inputs, '--checkpoint', checkpoint, '--out',
-                        str(tmp_path / 'maps'), '--device', 'cpu', '--stage', '3'], 'explain')
-    assert words.partition('the pictures')[2].strip() in capfd.readouterr().err
-    assert len(list((tmp_path / 'maps' / 'figures').iterdir())) == 2
-
-
-@pytest.mark.parametrize('scope', LIBRARIES)
-def test_wrong_channels_are_told_and_the_rest_goes_on(scope, config_for, save_weights, tmp_path, capfd):
-    cfg = config_for(scope, 3, UNCHANGED)
-    checkpoint = save_weights(cfg, tmp_path / 'x.pth')
-    cfg.dump(tmp_path / 'config.py')
-    (tmp_path / 'in').mkdir()
-    for channels in (1, 3, 4):
-        cv2.imwrite(str(tmp_path / 'in' / f'{channels}.png'), image_of(channels, np.uint8, 0))
-    config, folder = str(tmp_path / 'config.py'), str(tmp_path / 'in')
-    for name, arguments in (('predict', [config, checkpoint, folder]),
-                            ('explain', [config, folder, '--checkpoint', checkpoint])):
-        with pytest.raises(SystemExit, match='2 of 3 inputs'):
-            command(name, [*arguments, '--out', str(tmp_path / name), '--device', 'cpu'], name)
-        told = capfd.readouterr().err
-        assert 'Traceback' not in told
-        for path in ('1.png', '4.png'):
-            assert [line for line in told.splitlines() if path in line and line.startswith(f'{name}: ')]
-    found = json.loads((tmp_path / 'predict' / 'predictions.json').read_text())
-    assert [image['file_name'].rsplit('/', 1)[1] for image in found['images']] == ['3.png']
-
-
 @pytest.fixture(scope='module')
 def odd_files(tmp_path_factory):
     """What people have, all of it colour to an ordinary loader."""
@@ -175,10 +115,10 @@ def odd_files(tmp_path_factory):
     return sorted(map(str, folder.iterdir()))
 
 
-@pytest.mark.parametrize('scope', LIBRARIES)
-@pytest.mark.parametrize('loader', [
-    dict(type='LoadImageFromFile'), dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='LoadImageFromFile', color_type='color_ignore_orientation', to_float32=True), UNCHANGED], ids=str)
+@pytest.mark.parametrize(('scope', 'loader'), [
+    ('mmseg', dict(type='LoadImageFromFile')), ('mmdet', dict(type='LoadImageFromFile', imdecode_backend='pillow')),
+    ('mmpretrain', dict(type='LoadImageFromFile', color_type='color_ignore_orientation', to_float32=True)),
+    ('mmpretrain', UNCHANGED)], ids=str)
 def test_odd_files(loader, scope, odd_files, config_for, save_weights, tested, tmp_path):
     """Turned or not, of whatever depth: as the test of the library has it."""
     cfg = config_for(scope, 3, loader)
