@@ -76,7 +76,7 @@ def config_for(thin_config):
     return lambda *arguments: _config_for(thin_config, *arguments)
 
 
-def _for_test(cfg, files):
+def _for_test(cfg, files, out):
     cfg = copy.deepcopy(cfg)
     zero = any(step.get('reduce_zero_label') for step in cfg.test_dataloader.dataset.pipeline)
     for path in files:
@@ -85,20 +85,19 @@ def _for_test(cfg, files):
         batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
         collate_fn=cfg.test_dataloader.get('collate_fn') or dict(type='pseudo_collate'), dataset=dict(
             type='FilesDataset', files=files, zero=zero, pipeline=cfg.test_dataloader.dataset.pipeline))
-    cfg.test_evaluator = []
+    dump = 'DumpDetResults' if cfg.default_scope == 'mmdet' else 'DumpResults'
+    cfg.test_evaluator = dict(type=dump, out_file_path=str(out))
     return cfg
 
 
 @pytest.fixture(scope='session')
 def for_test():
-    """(config, files) → the config whose test set they are."""
+    """(config, files, .pkl file) → the config whose test set they are, and whose test writes what it predicts."""
     return _for_test
 
 
 def _tested(cfg, checkpoint, files, folder):
-    cfg = _for_test(cfg, files)
-    dump = 'DumpDetResults' if cfg.default_scope == 'mmdet' else 'DumpResults'
-    cfg.test_evaluator = dict(type=dump, out_file_path=str(folder / 'tested.pkl'))
+    cfg = _for_test(cfg, files, folder / 'tested.pkl')
     cfg.load_from, cfg.work_dir = checkpoint, str(folder / 'work')
     Runner.from_cfg(cfg).test()
     return pickle.loads((folder / 'tested.pkl').read_bytes())

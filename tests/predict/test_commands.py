@@ -73,9 +73,8 @@ def test_predict_agrees_with_test(kind, scope, config_for, save_weights, for_tes
     checkpoint = save_weights(cfg, tmp_path / 'x.pth')
     cfg.dump(tmp_path / 'config.py')
     files = [write(tmp_path, image_of(channels, dtype, seed), loader, seed)[0] for seed in range(2)]
-    for_test(cfg, files).dump(tmp_path / 'test.py')
-    command('test', [str(tmp_path / 'test.py'), checkpoint, '--work-dir', str(tmp_path / 'work'),
-                     '--out', str(tmp_path / 'tested.pkl')], 'test')
+    for_test(cfg, files, tmp_path / 'tested.pkl').dump(tmp_path / 'test.py')
+    command('test', [str(tmp_path / 'test.py'), checkpoint, '--work-dir', str(tmp_path / 'work')], 'test')
     command('predict', [str(tmp_path / 'config.py'), checkpoint, *files, '--out', str(tmp_path / 'out'),
                         '--device', 'cpu'], 'predict')
     found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
