@@ -81,3 +81,19 @@ def test_predict_agrees_with_test(kind, scope, config_for, save_weights, for_tes
     expected = pickle.loads((tmp_path / 'tested.pkl').read_bytes())
     for image, of_test in zip(found['images'], expected, strict=True):
         assert_same([entry for entry in found['annotations'] if entry['image_id'] == image['id']], of_test, scope)
+
+
+@pytest.mark.parametrize('key', ['bgr_to_rgb', 'rgb_to_bgr'])
+def test_explain_shows_the_colours(key, config_for, save_weights, tmp_path):
+    """A red picture is red, whichever order the config's loader gives the channels in."""
+    cfg = config_for('mmdet', 3, dict(type='LoadArray'))
+    cfg.model.data_preprocessor.update(bgr_to_rgb=False)
+    cfg.model.data_preprocessor[key] = True
+    checkpoint = save_weights(cfg, tmp_path / 'x.pth')
+    cfg.dump(tmp_path / 'config.py')
+    red = np.full((60, 90, 3), (190, 10, 20), np.uint8)
+    np.save(tmp_path / 'x.npy', red if key == 'rgb_to_bgr' else red[..., ::-1])
+    command('explain', [str(tmp_path / 'config.py'), str(tmp_path / 'x.npy'), '--checkpoint', checkpoint, '--out',
+                        str(tmp_path / 'out'), '--device', 'cpu', '--stage', '3'], 'explain')
+    figure = cv2.imread(str(tmp_path / 'out' / 'figures' / 'x.npy.png'))[..., ::-1]
+    assert (figure == red[0, 0]).all(axis=2).sum() > 1000
