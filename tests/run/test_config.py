@@ -8,11 +8,8 @@ from mmengine.config.lazy import LazyAttr, LazyObject
 from focalnet_mm.run.config import type_name
 
 PURE = '''
-from mmengine.config import read_base
 from mmcv.transforms import LoadImageFromFile
 import mmcv.transforms
-with read_base():
-    pass
 imported = dict(type=LoadImageFromFile)
 attribute = dict(type=mmcv.transforms.LoadImageFromFile)
 nowhere = dict(type='no.such.module.LoadImageFromFile')
