@@ -36,9 +36,9 @@ class TestBadData:
         out = tool('train.py', 'configs/mmdet/mask2former_focalnet_t_shapes_panoptic.py', '--work-dir', tmp_path,
                    '--cfg-options', f'data_root={root}', 'load_from=None', *SMALL, expect=1)
         assert re.search(
-            rf'train.py: {root}/annotations/panoptic_train2017/\S+.png does not exist, although the annotations name it: '
-            r'correct them, or train_dataloader.dataset.data_prefix.seg, which names \S+panoptic_train2017/, and for '
-            r'COCO panoptic unpack panoptic_train2017.zip there\.\n$', out), out[-600:]
+            rf'train.py: {root}/annotations/panoptic_train2017/\S+.png does not exist, although the annotations '
+            r'name it: correct them, or train_dataloader.dataset.data_prefix.seg, which names '
+            r'\S+panoptic_train2017/, and for COCO panoptic unpack panoptic_train2017.zip there\.\n$', out), out[-600:]
 
     @pytest.mark.parametrize('given', ['ade', 'ade/ADEChallengeData2016/images'])
     def test_ade_folder_of_another_nesting(self, shapes, tmp_path, given, tool):
