@@ -34,7 +34,8 @@ class TestBadData:
         for png in (root / 'annotations' / 'panoptic_train2017').iterdir():
             png.unlink()
         out = tool('train.py', 'configs/mmdet/mask2former_focalnet_t_shapes_panoptic.py', '--work-dir', tmp_path,
-                   '--cfg-options', f'data_root={root}', 'load_from=None', *SMALL, expect=1)
+                   '--cfg-options', f'data_root={root}', 'model.backbone.init_cfg=None', *SMALL,
+                   expect=1)
         assert re.search(
             rf'train.py: {root}/annotations/panoptic_train2017/\S+.png does not exist, although the annotations '
             r'name it: correct them, or train_dataloader.dataset.data_prefix.seg, which names '
