@@ -108,9 +108,12 @@ class FocalNetOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                     depth, depths = depth_of(name, prefix)
                     scales.append(multiplier * decay**(depths - depth - 1))
                     group['lr'] = group.get('lr', self.base_lr) * scales[-1]
-            if scales:
+            if scales and decay != 1:
                 print_log(f'The learning rates of {path or "the model"} are multiplied by {min(scales):.3g} to '
                           f'{max(scales):.3g}, by depth.', logger='current')
+            elif multiplier != 1:
+                print_log(f'The learning rates of {path or "the model"} are multiplied by {multiplier:.3g}.',
+                          logger='current')
 
     def _tell_idle_keys(self, names: Iterable[str]) -> None:
         # mmengine searches '.name' for a parameter of the model itself.

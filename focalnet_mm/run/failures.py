@@ -116,6 +116,10 @@ def why_empty(dataset: Any, key: str) -> str:
             return (f'{folder}, which {key}.data_prefix.img_path names, holds no file that ends in {suffix}{others}: '
                     f'correct {key}.img_suffix')
     file = getattr(dataset, 'ann_file', None)
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
+    if classes and getattr(dataset, 'cat_ids', None) == []:
+        return (f'{file} holds none of the {len(classes)} classes that the data set has: name those of your annotations '
+                f'in {key}.metainfo.classes')
     source = f'{file}, which {key}.ann_file names, lists none' if isinstance(file, str) and file else (
         'its folders hold none')
     if getattr(dataset, 'filter_cfg', None):

@@ -57,3 +57,15 @@ def loader(dataset, train, batch=2):
 def text(**settings):
     """Settings as the lines of a config."""
     return '\n'.join(f'{name} = {value!r}' for name, value in settings.items()) + '\n'
+
+
+def in_classes(config, modules):
+    """A config of strings as a pure-Python one: classes of mmengine and of these modules in place of their names."""
+    modules = {**modules, 'mmengine.dataset': ('DefaultSampler',), 'mmengine.hooks': ('CheckpointHook', 'LoggerHook'),
+               'mmengine.optim': ('OptimWrapper',), 'torch.optim': ('SGD',), 'focalnet_mm': ('FocalNet',),
+               'mmengine.runner': ('EpochBasedTrainLoop', 'TestLoop', 'ValLoop')}
+    lines = [line for line in config.splitlines() if not line.startswith('custom_imports')]
+    body = '\n'.join(lines).replace('mmengine.FocalNet', 'FocalNet')
+    for name in (name for names in modules.values() for name in names):
+        body = body.replace(f"'type': '{name}'", f"'type': {name}").replace(f"type='{name}'", f'type={name}')
+    return '\n'.join(f'from {module} import {", ".join(names)}' for module, names in modules.items()) + '\n' + body

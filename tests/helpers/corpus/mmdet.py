@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from .common import RUN, SIZE, box_of, loader, picture, text, write
+from .common import RUN, SIZE, box_of, in_classes, loader, picture, text, write
 
 COUNTS = {'train': 4, 'val': 2}
 NAMES = ('box', 'ball', 'cone')
@@ -238,27 +238,9 @@ def four_channels(root):
 
 
 def pure_python(root):
-    """Classes in place of strings."""
-    train, val = coco_sets(root)
-    body = config(train, val, coco_metric(root))
-    head = '''
-from mmengine.dataset import DefaultSampler
-from mmengine.hooks import CheckpointHook, LoggerHook
-from mmengine.optim import OptimWrapper
-from mmengine.runner import EpochBasedTrainLoop, TestLoop, ValLoop
-from mmdet.datasets import CocoDataset
-from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs
-from mmdet.evaluation import CocoMetric
-from mmdet.models import FPN, DetDataPreprocessor, RetinaHead, RetinaNet
-from torch.optim import SGD
-from focalnet_mm import FocalNet
-'''
-    body = '\n'.join(line for line in body.splitlines() if not line.startswith('custom_imports'))
-    for name in ('EpochBasedTrainLoop', 'ValLoop', 'TestLoop', 'CheckpointHook', 'LoggerHook', 'OptimWrapper', 'SGD',
-                 'DefaultSampler', 'CocoDataset', 'CocoMetric', 'PackDetInputs', 'LoadAnnotations', 'FPN',
-                 'DetDataPreprocessor', 'RetinaHead', 'RetinaNet'):
-        body = body.replace(f"'type': '{name}'", f"'type': {name}").replace(f"type='{name}'", f'type={name}')
-    return head + body.replace("type='mmengine.FocalNet'", 'type=FocalNet')
+    return in_classes(coco(root), {
+        'mmdet.datasets': ('CocoDataset',), 'mmdet.datasets.transforms': ('LoadAnnotations', 'PackDetInputs'),
+        'mmdet.evaluation': ('CocoMetric',), 'mmdet.models': ('FPN', 'DetDataPreprocessor', 'RetinaHead', 'RetinaNet')})
 
 
 def annotations_elsewhere(root):

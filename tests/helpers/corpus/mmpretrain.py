@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .common import RUN, box_of, loader, picture, text, write
+from .common import RUN, box_of, in_classes, loader, picture, text, write
 
 NAMES = ('cat', 'dog', 'owl')
 
@@ -144,6 +144,12 @@ def endings_of_ones_own(root):
     return config(*sets)
 
 
+def pure_python(root):
+    return in_classes(folders(root), {
+        'mmpretrain.datasets': ('CustomDataset', 'PackInputs'), 'mmpretrain.evaluation': ('Accuracy',),
+        'mmpretrain.models': ('ImageClassifier', 'GlobalAveragePooling', 'LinearClsHead', 'CrossEntropyLoss')})
+
+
 def another_number_of_classes(root):
     fill(root)
     sets = [dict(type='CustomDataset', data_root=str(root), data_prefix=split) for split in ('train', 'val')]
@@ -157,4 +163,4 @@ def no_such_folder(root):
 
 
 CASES = (folders, folders_with_classes, lists, imagenet, multi_label, multi_task, folds, balanced, joined_and_repeated,
-         grey, four_channels_of_16_bits, endings_of_ones_own, another_number_of_classes, no_such_folder)
+         grey, four_channels_of_16_bits, endings_of_ones_own, pure_python, another_number_of_classes, no_such_folder)

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from .common import RUN, SIZE, box_of, loader, picture, text, write
+from .common import RUN, SIZE, box_of, in_classes, loader, picture, text, write
 
 TRAIN, VAL = 4, 2
 
@@ -180,6 +180,13 @@ class LoadSix(BaseTransform):
     return config(*pair(root, img_suffix='.npy'), classes=2, channels=6, load=dict(type='LoadSix'), extra=extra)
 
 
+def pure_python(root):
+    return in_classes(plain_folders(root), {
+        'mmseg.datasets': ('BaseSegDataset',), 'mmseg.datasets.transforms': ('LoadAnnotations', 'PackSegInputs'),
+        'mmseg.evaluation': ('IoUMetric',),
+        'mmseg.models': ('EncoderDecoder', 'FCNHead', 'SegDataPreProcessor', 'CrossEntropyLoss')})
+
+
 def empty_of_another_ending(root):
     fill(root, 'img/{folder}/{i}.png', 'ann/{folder}/{i}.png')
     return config(*pair(root), classes=2)
@@ -199,5 +206,5 @@ def another_number_of_classes(root):
 
 CASES = (plain_folders, ade20k, cityscapes, tif, binary_in_one_channel, binary_of_one_class, list_of_files,
          classes_in_a_file, some_of_the_classes, pascal_voc, joined, repeated, grey_of_16_bits, four_channels,
-         six_channels_by_a_loader_of_ones_own, empty_of_another_ending, label_maps_elsewhere,
+         six_channels_by_a_loader_of_ones_own, pure_python, empty_of_another_ending, label_maps_elsewhere,
          another_number_of_classes)
