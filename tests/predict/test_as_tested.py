@@ -195,6 +195,11 @@ class TestSteps:
         assert [line for line in log if 'left out' in line] == [
             "The step LoadTruth of the test pipeline is left out: it needs 'truth', which only a data set has."]
 
+    def test_endings_of_the_data_set(self, config_for):
+        cfg = config_for('mmseg', 3, dict(type='LoadArray'))
+        cfg.test_dataloader.dataset.img_suffix = '.npy'
+        assert ImagePipeline(cfg).endings == ('.npy',)
+
     def test_no_pipeline(self, config_for):
         cfg = config_for('mmdet', 3, dict(type='LoadImageFromFile'))
         cfg.test_dataloader = None
