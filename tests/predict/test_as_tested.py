@@ -16,8 +16,6 @@ KINDS = {
     'grey, 8 bits': (1, np.uint8, dict(type='LoadImageFromFile', color_type='grayscale')),
     'grey, 16 bits': (1, np.uint16, UNCHANGED),
     'colour, 8 bits': (3, np.uint8, dict(type='LoadImageFromFile')),
-    'colour, 8 bits, Pillow, float': (3, np.uint8, dict(type='LoadImageFromFile', imdecode_backend='pillow',
-                                                        to_float32=True)),
     'colour, 16 bits': (3, np.uint16, UNCHANGED),
     'four channels, 8 bits': (4, np.uint8, UNCHANGED),
     'four channels, 16 bits': (4, np.uint16, UNCHANGED),
