@@ -4,6 +4,7 @@ DIR gets a figure of each image, one of the kernels, and index.html, a gallery o
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
@@ -18,9 +19,11 @@ from ..data.pictures import find_inputs, left_out
 from ..explain import norm_on_objects
 from ..explain.maps import choose_blocks, only_backbone
 from ..explain.report import explain_inputs
-from ..run.build import load_model, prepare_image
+from ..run.build import load_model
 from ..run.checks import check_folder
 from ..run.config import load_config
+from ..run.images import ImagePipeline
+from ..run.stopping import stop_on_signals
 from .options import add_cfg_options, add_config, add_force, in_one_sentence
 
 
@@ -51,17 +54,21 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if args.images and not args.out:
         parser.error('name a folder for the pictures with --out')
     out = Path(args.out or '.')
-    with in_one_sentence(parser, (ValueError, IndexError, OSError, ModuleNotFoundError)):
+    with in_one_sentence(parser):
         if args.images:
             check_folder(out, args.force)
         cfg = load_config(args.config, args.cfg_options)
-        inputs, other = find_inputs(args.images, leave_out=out) if args.images else ([], [])
+        pipeline = ImagePipeline(cfg)
+        inputs, other = find_inputs(args.images, out, pipeline.endings, pipeline.channels_apart) if args.images else (
+            [], [])
         model: nn.Module = load_model(cfg, args.checkpoint).to(args.device)
-        prepare = prepare_image(cfg)
         # Wrong backbones, stages and blocks are told before the work.
         backbone = find_backbone(model, args.backbone)
         model = only_backbone(model, args.backbone)
-        choose_blocks(backbone, args.stage, args.block)
+        try:
+            choose_blocks(backbone, args.stage, args.block)
+        except IndexError as error:
+            raise ValueError(error) from error
         if args.objects:
             with in_one_sentence(parser, (OSError,), cfg):
                 _print_norm_on_objects(cfg, model, args)
@@ -71,10 +78,15 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         print(left_out(other))
     if not inputs:
         return
-    with in_one_sentence(parser):
-        done = explain_inputs(model, prepare, inputs, out, args.stage, args.block,
-                              {'config': args.config, 'checkpoint': args.checkpoint or 'none'}, name=parser.prog)
+    with in_one_sentence(parser), stop_on_signals() as stop:
+        done = explain_inputs(model, cfg, pipeline, inputs, out, args.stage, args.block,
+                              {'config': args.config, 'checkpoint': args.checkpoint or 'none'}, name=parser.prog,
+                              stop=stop.__bool__)
     print(done.file)
+    if stop.signal:
+        print(f'{parser.prog}: stopped by {stop.signal.name}: {done.done} of {len(inputs)} inputs are done.',
+              file=sys.stderr)
+        raise SystemExit(stop.status)
     if done.failed:
         raise SystemExit(f'{parser.prog}: {len(done.failed)} of {len(inputs)} inputs could not be read, see above.')
 

@@ -4,12 +4,15 @@ OUT gets predictions.json, with the results in COCO's form, and under pictures/ 
 """
 
 import argparse
+import sys
 from pathlib import Path
 
-from ..data.pictures import find_inputs, left_out
+from ..data.pictures import find_inputs, left_out, printable
 from ..predict import Predictor, predict_inputs
 from ..run.checks import check_folder
 from ..run.config import load_config
+from ..run.images import ImagePipeline
+from ..run.stopping import stop_on_signals
 from .options import add_cfg_options, add_checkpoint, add_config, add_force, in_one_sentence
 
 
@@ -29,12 +32,19 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     with in_one_sentence(parser):
         out = check_folder(args.out, args.force)
         cfg = load_config(args.config, args.cfg_options)
-        inputs, other = find_inputs(args.inputs, leave_out=out)
+        pipeline = ImagePipeline(cfg)
+        inputs, other = find_inputs(args.inputs, out, pipeline.endings, pipeline.channels_apart)
         predictor = Predictor(cfg, args.checkpoint, args.device)
     if other:
         print(left_out(other))
-    done = predict_inputs(predictor, inputs, Path(out), args.score_thr,
-                          dict(config=args.config, checkpoint=args.checkpoint), name=parser.prog)
-    print(f'{done.images} images, {done.predictions} predictions: {done.file}')
+    with in_one_sentence(parser), stop_on_signals() as stop:
+        done = predict_inputs(predictor, inputs, Path(out), args.score_thr,
+                              dict(config=args.config, checkpoint=args.checkpoint), name=parser.prog,
+                              stop=stop.__bool__)
+    print(f'{done.images} images, {done.predictions} predictions: {printable(done.file)}')
+    if stop.signal:
+        print(f'{parser.prog}: stopped by {stop.signal.name}: {done.done} of {len(inputs)} inputs are done; '
+              'predictions.json has all images until then.', file=sys.stderr)
+        raise SystemExit(stop.status)
     if done.failed:
-        raise SystemExit(f'{parser.prog}: {len(done.failed)} of {len(inputs)} inputs could not be read, see above.')
+        raise SystemExit(f'{parser.prog}: {len(done.failed)} of {len(inputs)} inputs failed, see above.')

@@ -9,59 +9,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.pictures import printable, to_bgr
 from .maps import FocalMaps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ['as_picture', 'picture_note', 'pixels', 'plot_focal_maps', 'plot_kernels', 'printable', 'reads_rgb']
+__all__ = ['as_array', 'as_picture', 'pixels', 'plot_focal_maps', 'plot_kernels', 'reads_rgb']
 
 
 def as_picture(inputs: Tensor, rgb: bool = False) -> np.ndarray:
-    """An image of a batch, as it is drawn: the first three channels, or one as grey, in 8 bits.
+    """An image of a batch, as it is drawn: see :func:`~focalnet_mm.data.pictures.to_bgr`.
 
     Args:
-        inputs: One of the batch's ``inputs`` (C, H, W). Values from 0 to 255 stay as they are; those of more than 8
-            bits and of another range are scaled, the least to 0, the greatest to 255.
+        inputs: One of the batch's ``inputs`` (C, H, W).
         rgb: Whether the channels are RGB, see :func:`reads_rgb`; mmcv loads images as BGR.
 
     Returns:
         RGB image (H, W, 3), uint8.
     """
-    image = np.nan_to_num(_drawn_channels(inputs).double().numpy())
-    bounds = _scaled_from(inputs)
-    if bounds:
-        least, greatest = bounds
-        image = (image - least) / ((greatest - least) or 1) * 255
-    image = np.repeat(image, 3, axis=0) if len(image) == 1 else image[::1 if rgb else -1]
-    return np.clip(image, 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    return to_bgr(as_array(inputs))[..., ::1 if rgb else -1].copy()
 
 
-def picture_note(inputs: Tensor) -> str:
-    """What :func:`as_picture` leaves out of an image or changes in it; empty where it is drawn as it is."""
-    notes = []
-    if len(inputs) == 2:
-        notes.append('channel 1 of 2')
-    elif len(inputs) > 3:
-        notes.append(f'channels 1 to 3 of {len(inputs)}')
-    bounds = _scaled_from(inputs)
-    if bounds:
-        notes.append(f'scaled from {bounds[0]:g}…{bounds[1]:g}')
-    return ', '.join(notes)
-
-
-def _drawn_channels(inputs: Tensor) -> Tensor:
-    return inputs.detach()[:3 if len(inputs) > 2 else 1].cpu()
-
-
-def _scaled_from(inputs: Tensor) -> tuple[float, float] | None:
-    """The least and greatest value of what is drawn, where they are not those of 8 bits."""
-    if inputs.dtype == torch.uint8:
-        return None
-    values = np.nan_to_num(_drawn_channels(inputs).double().numpy())
-    least, greatest = float(values.min()), float(values.max())
-    fits = inputs.is_floating_point() and least >= 0 and (greatest == 0 or 1 < greatest <= 255)
-    return None if fits else (least, greatest)
+def as_array(inputs: Tensor) -> np.ndarray:
+    """An image of a batch (C, H, W) as (H, W, C), of the same numbers."""
+    image = inputs.detach().cpu()
+    # NumPy has no bfloat16.
+    return (image.float() if image.dtype == torch.bfloat16 else image).numpy().transpose(1, 2, 0)
 
 
 def reads_rgb(cfg: Mapping[str, Any], split: str) -> bool:
@@ -187,8 +161,3 @@ def pixels(figure: Figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def printable(text: str) -> str:
-    r"""A text that can be written as UTF-8: a byte of a file's name that is none of it becomes, say, ``\xff``."""
-    return text.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')

@@ -22,7 +22,8 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from ..backbone.focalnet import FocalNet, find_backbone
 from ..backbone.parts import named_parts
-from .figures import as_picture, picture_note, pixels, plot_focal_maps, printable, reads_rgb
+from ..data.pictures import printable, shown_as
+from .figures import as_array, as_picture, pixels, plot_focal_maps, reads_rgb
 from .maps import FocalMaps, choose_blocks, focal_maps, maps_of, only_backbone, recorded
 
 __all__ = ['FocalMapsHook']
@@ -107,7 +108,7 @@ class FocalMapsHook(Hook):
                 maps = self._maps(runner.model, sample, i, len(batch['inputs']))
                 name = self._name(sample, f'{batch_idx}_{i}')
                 picture = sample['inputs'][0]
-                note = picture_note(picture)
+                note = shown_as(as_array(picture))
                 figure = plot_focal_maps(as_picture(picture, rgb), maps, title=f'{name} ({note})' if note else name)
                 runner.visualizer.add_image(f'focal_maps_{name}', pixels(figure), runner.iter)
 

@@ -1,11 +1,12 @@
 """Around mmengine's runner: config, data, machine and model are checked and built here."""
 
-from .build import build_model, check_checkpoint, load_model, load_weights, prepare_image, read_any_layout
+from .build import build_model, check_checkpoint, load_model, load_weights, read_any_layout
 from .checks import CheckData, ClassMismatchError, DataError, check_dataset, check_folder, check_heads
 from .config import load_config
 from .evaluation import add_tta, draw_predictions, keep_predictions
+from .images import ImagePipeline
 from .machine import fit_to_machine
 
-__all__ = ['CheckData', 'ClassMismatchError', 'DataError', 'add_tta', 'build_model', 'check_checkpoint',
-           'check_dataset', 'check_folder', 'check_heads', 'draw_predictions', 'fit_to_machine', 'keep_predictions',
-           'load_config', 'load_model', 'load_weights', 'prepare_image', 'read_any_layout']
+__all__ = ['CheckData', 'ClassMismatchError', 'DataError', 'ImagePipeline', 'add_tta', 'build_model',
+           'check_checkpoint', 'check_dataset', 'check_folder', 'check_heads', 'draw_predictions', 'fit_to_machine',
+           'keep_predictions', 'load_config', 'load_model', 'load_weights', 'read_any_layout']

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import print_log
 from mmengine.model import BaseModel, BaseTTAModel, is_model_wrapper
 from mmengine.registry import MODELS, init_default_scope
@@ -17,24 +15,23 @@ from torch import nn
 
 from ..weights import SCHEME, local_file, read_model, trained_classes
 from ..weights.layouts import shorten
-from .config import default_meta, innermost, scope_of
+from .config import default_meta, innermost, registry_scope
 from .machine import replace_sync_bn
 
-__all__ = ['build_model', 'check_checkpoint', 'load_model', 'load_weights', 'prepare_image', 'read_any_layout',
-           'unwrap']
+__all__ = ['build_model', 'check_checkpoint', 'load_model', 'load_weights', 'read_any_layout', 'unwrap']
 
 
 def build_model(cfg: Config, device: str = 'cpu') -> BaseModel:
     """The model of a config before its weights are initialised or loaded.
 
     Args:
-        cfg: The config, of any library: its ``default_scope`` becomes the current one.
+        cfg: The config, of any library: its ``default_scope``, or the library of its model, becomes the current one.
         device: Where the tensors lie; ``'meta'`` for a model without memory for its weights.
 
     Returns:
         The model in training mode, with BN for SyncBN, which needs several processes.
     """
-    init_default_scope(scope_of(cfg))
+    init_default_scope(registry_scope(cfg))
     settings = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor'):
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)
@@ -71,8 +68,8 @@ def load_weights(model: BaseModel, cfg: Config, checkpoint: str) -> None:
     """Load a checkpoint into the model of a config, with the classes that it was trained for.
 
     Args:
-        model: The model, changed in place. ``dataset_meta`` becomes that of the checkpoint, or, where it says nothing,
-            that of the config's data set.
+        model: The model, or what wraps it for test-time augmentation, changed in place. The model's ``dataset_meta``
+            becomes that of the checkpoint, or, where it says nothing, that of the config's data set.
         cfg: The config.
         checkpoint: As :func:`~focalnet_mm.weights.read_model` takes it.
 
@@ -81,37 +78,13 @@ def load_weights(model: BaseModel, cfg: Config, checkpoint: str) -> None:
         ValueError: It cannot be read, or is not of this config.
     """
     read = read_model(checkpoint)
+    model = unwrap(model)
     _check_tensors(model, read['state_dict'], checkpoint)
     unused = model.load_state_dict(read['state_dict'], strict=False).unexpected_keys
     if unused:
         print_log(f'{checkpoint}: the model has no place for {len(unused)} of its tensors ({shorten(unused)}).',
                   logger='current')
     model.dataset_meta = {**_test_meta(cfg), **trained_classes(read['meta'])}
-
-
-def prepare_image(cfg: Config) -> Callable[[np.ndarray, str], dict[str, Any]]:
-    """The test pipeline of a config, for images that are read already and have no annotations.
-
-    Args:
-        cfg: The config.
-
-    Returns:
-        (BGR image (H, W, 3) in uint8, its path) → batch of one, as the config's data loader gives it.
-
-    Raises:
-        ValueError: The config has no test data and with it no pipeline.
-    """
-    if not cfg.get('test_dataloader'):
-        raise ValueError('The config has no test_dataloader, whose pipeline would prepare images.')
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    pipeline = Compose([step for step in innermost(cfg.test_dataloader.dataset).pipeline
-                        if not step['type'].startswith('Load')])
-
-    def prepare(image: np.ndarray, path: str) -> dict[str, Any]:
-        data = pipeline(dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2], img_path=path, img_id=0))
-        return pseudo_collate([data])
-
-    return prepare
 
 
 def read_any_layout(source: str) -> str:
@@ -148,7 +121,7 @@ def check_checkpoint(model: nn.Module, source: str) -> None:
     _check_tensors(unwrap(model), read_model(source)['state_dict'], source)
 
 
-def unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> Any:
     """The model itself, without what wraps it for distributed running or test-time augmentation."""
     inner: Any = model
     while is_model_wrapper(inner) or isinstance(inner, BaseTTAModel):

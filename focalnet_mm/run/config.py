@@ -11,9 +11,11 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, MODELS
 
-__all__ = ['default_meta', 'evaluators', 'innermost', 'load_config', 'scope_of', 'type_name']
+__all__ = ['default_meta', 'evaluators', 'innermost', 'load_config', 'registry_scope', 'scope_of', 'type_name']
+
+_LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
 
 
 def load_config(file: str, options: Mapping[str, Any] | None = None, work_dir: str | None = None,
@@ -78,12 +80,32 @@ def type_name(settings: Any) -> str:
 
 
 def scope_of(cfg: Config) -> str:
-    """The library of a config: its ``default_scope``, or, where a pure-Python config has none, that of its model."""
-    scope = cfg.get('default_scope')
-    if scope:
-        return scope
-    kind = dict.get(cfg.get('model') or {}, 'type')
-    return str(getattr(kind, '__module__', 'mmengine') if isinstance(kind, type) else kind or 'mmengine').split('.')[0]
+    """The library that the model of a config is of.
+
+    Args:
+        cfg: The config. Where its model is a class, or another library's, its ``default_scope`` says nothing of that.
+
+    Returns:
+        mmdet, mmseg or mmpretrain; for models of none of these the ``default_scope``, or mmengine without one.
+    """
+    scope = cfg.get('default_scope') or 'mmengine'
+    kind = (cfg.get('model') or {}).get('type')
+    if isinstance(kind, str):
+        root = kind.partition('.')[0]
+        if root in _LIBRARIES or scope in _LIBRARIES:
+            return root if root in _LIBRARIES else scope
+        # The registry knows no such name, or not the library.
+        with contextlib.suppress(RuntimeError, KeyError), MODELS.switch_scope_and_registry(scope) as registry:
+            kind = registry.get(kind)
+    for base in getattr(kind, '__mro__', ()):
+        if base.__module__.partition('.')[0] in _LIBRARIES:
+            return base.__module__.partition('.')[0]
+    return scope
+
+
+def registry_scope(cfg: Config) -> str:
+    """Where the names of a config are looked up: its ``default_scope``, or, without one, the library of its model."""
+    return cfg.get('default_scope') or scope_of(cfg)
 
 
 def innermost(dataset: Any) -> Any:
@@ -101,7 +123,7 @@ def evaluators(cfg: Config, split: str) -> list[dict[str, Any]]:
 
 def default_meta(cfg: Config, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a data set's type says of its classes."""
-    scope = scope_of(cfg)
+    scope = registry_scope(cfg)
     found = dataset.get('type', '')
     if isinstance(found, str):
         with contextlib.suppress(ImportError):

@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import HOOKS
 
-from .config import evaluators, innermost, scope_of, type_name
+from .config import evaluators, innermost, registry_scope, scope_of, type_name
 
 __all__ = ['add_tta', 'draw_predictions', 'keep_predictions']
 
@@ -55,7 +55,7 @@ def _arguments_of(hook: dict[str, Any], cfg: Config) -> set[str]:
     """What the class of a hook takes."""
     kind = hook['type']
     if isinstance(kind, str):
-        scope = scope_of(cfg)
+        scope = registry_scope(cfg)
         with contextlib.suppress(ImportError):
             importlib.import_module(f'{scope}.engine.hooks')
         with HOOKS.switch_scope_and_registry(scope) as registry:

@@ -118,8 +118,8 @@ def why_empty(dataset: Any, key: str) -> str:
     file = getattr(dataset, 'ann_file', None)
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
     if classes and getattr(dataset, 'cat_ids', None) == []:
-        return (f'{file} holds none of the {len(classes)} classes that the data set has: name those of your annotations '
-                f'in {key}.metainfo.classes')
+        return (f'{file} holds none of the {len(classes)} classes that the data set has: name those of your '
+                f'annotations in {key}.metainfo.classes')
     source = f'{file}, which {key}.ann_file names, lists none' if isinstance(file, str) and file else (
         'its folders hold none')
     if getattr(dataset, 'filter_cfg', None):

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from focalnet_mm.data.pictures import read_image
 from focalnet_mm.data.shapes import write_dataset
 from focalnet_mm.explain import focal_maps
-from focalnet_mm.run.build import load_model, prepare_image
+from focalnet_mm.run.build import load_model
 from focalnet_mm.run.config import load_config
+from focalnet_mm.run.images import ImagePipeline
 from tests.helpers.tools import ROOT
 
 CONFIG = ROOT / 'configs/mmdet/maskrcnn_focalnet_t_shapes.py'
@@ -81,7 +81,7 @@ def test_page(gallery, checkpoint, page_of):
         page.wait_for_function("document.querySelector('img').alt === 'a.png'")
         model = load_model(cfg, path)
         image = folder / 'my photos' / 'a.png'
-        maps = focal_maps(model, prepare_image(cfg)(read_image(image), str(image)))
+        maps = focal_maps(model, ImagePipeline(cfg)(image).batch)
         seen = [pictures()]
         for stage, block in ((0, 0), (0, 1), (3, 0)):
             for name, value in (('stage', stage), ('block', block)):

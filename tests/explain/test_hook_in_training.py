@@ -89,8 +89,9 @@ def test_a_model_without_focalnet(tmp_path):
 @pytest.mark.parametrize(('data', 'note'), [
     (dict(), ''), (dict(names=False), ''), (dict(channels=1), ''), (dict(channels=2), 'channel 1 of 2'),
     (dict(channels=4), 'channels 1 to 3 of 4'), (dict(channels=6), 'channels 1 to 3 of 6'),
-    (dict(dtype=torch.int32, greatest=4095), 'scaled from'),
-    (dict(dtype=torch.float32, greatest=60000, channels=5), 'channels 1 to 3 of 5, scaled from')])
+    (dict(dtype=torch.int32, greatest=4095), 'each image scaled from its own range'),
+    (dict(dtype=torch.float32, greatest=60000, channels=5),
+     'channels 1 to 3 of 5, each image scaled from its own range')])
 def test_pictures_of_any_kind(data, note, tmp_path, monkeypatch):
     titles = []
     plot = hook_module.plot_focal_maps

@@ -13,8 +13,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import Tensor
 
+from ...data.pictures import printable
 from ..fields import ReceptiveField
-from ..figures import printable
 from ..maps import FocalMaps
 
 __all__ = ['Gallery']

@@ -65,9 +65,9 @@ def odd_folder(tmp_path_factory):
 def test_odd_folder(odd_folder, weights, tmp_path, predict):
     out = predict(RCNN, weights, odd_folder, '--out', tmp_path / 'out', expect=1)
     assert 'left out, since their endings are of no picture or video: 1 (notes.txt)' in out
-    assert re.search(r'predict.py: \S.*/text.jpg \(10 bytes\) is damaged or no image that OpenCV can read', out)
+    assert re.search(r'predict.py: \S.*/text.jpg \(10 bytes\) is damaged or no image that LoadImageFromFile', out)
     assert re.search(r'/empty.png \(0 bytes\) is damaged', out)
-    assert out.endswith('predict.py: 2 of 10 inputs could not be read, see above.\n')
+    assert out.endswith('predict.py: 2 of 10 inputs failed, see above.\n')
     assert 'Traceback' not in out
     found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
     sizes = {image['file_name'].rsplit('/', 1)[1]: (image['height'], image['width']) for image in found['images']}

@@ -1,0 +1,221 @@
+"""A model and how to read, draw and store what it predicts."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import VISUALIZERS
+
+from ..backbone.focalnet import find_backbone
+from ..data.pictures import to_bgr
+from ..run.build import load_model, unwrap
+from ..run.config import scope_of, type_name
+from ..run.images import ImagePipeline, Loaded
+
+__all__ = ['Predictor']
+
+_TOP_CLASSES = 5
+_VISUALIZERS = dict(mmdet='DetLocalVisualizer', mmseg='SegLocalVisualizer', mmpretrain='UniversalVisualizer')
+
+
+class Predictor:
+    """A model and how to read, draw and store what it predicts.
+
+    Args:
+        cfg: The config, of mmdet, mmseg or mmpretrain.
+        checkpoint: As :func:`~focalnet_mm.weights.read_model` takes it. Its classes win over those of the config's
+            data set.
+        device: Where to compute, by default the GPU if there is one.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        ValueError: It cannot be read, or is not of this config; the config is of another library, or has no test
+            pipeline; or there is no such device.
+    """
+
+    def __init__(self, cfg: Config, checkpoint: str, device: str | None = None) -> None:
+        self._scope = scope_of(cfg)
+        if self._scope not in _VISUALIZERS:
+            raise ValueError(f"The config's default_scope is {self._scope!r}, expected mmdet, mmseg or mmpretrain.")
+        device = device or get_device()
+        self._runnable = load_model(cfg, checkpoint)
+        try:
+            self._runnable.to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f'The model could not be moved to the device {device!r}: {error}') from None
+        self._model = unwrap(self._runnable)
+        #: Names of the classes, by label.
+        self.classes: tuple[str, ...] = tuple(self._model.dataset_meta.get('classes') or ())
+        self._pipeline = ImagePipeline(cfg)
+        self._visualizer = _visualizer(cfg, self._scope)
+        self._channels: int | None = None
+        with contextlib.suppress(ValueError):
+            self._channels = find_backbone(self._model).in_channels
+
+    def load(self, source: str | Path | Sequence[str | Path], name: str | None = None) -> Loaded:
+        """Load an image as the config's test pipeline does it.
+
+        Args:
+            source: File or URL; or the files of the channels, for a loader that takes a list.
+            name: What messages call it, by default its path.
+
+        Returns:
+            The image, as it was loaded, and the batch for the model.
+
+        Raises:
+            ValueError: It could not be loaded.
+        """
+        return self._pipeline(source, name)
+
+    def predict(self, image: str | Path | np.ndarray | Loaded, name: str = 'The image') -> Any:
+        """What the model predicts for an image, as the library's test does it.
+
+        Args:
+            image: What :meth:`load` returned; a file; or an image as the config's test pipeline loads it, (H, W) or
+                (H, W, C), in most configs BGR in uint8.
+            name: What messages call it.
+
+        Returns:
+            The library's data sample, in the size of the image.
+
+        Raises:
+            ValueError: It could not be loaded, has other channels than the model takes, or the model fails on it.
+        """
+        loaded = image if isinstance(image, Loaded) else self._pipeline(image)
+        if self._channels:
+            self._pipeline.check_channels(loaded, self._channels, name)
+        try:
+            with torch.no_grad():
+                return self._runnable.test_step(loaded.batch)[0]
+        except Exception as error:
+            lines = str(error).strip().splitlines() or ['']
+            raise ValueError(f'{name}: the model fails on this image of shape {loaded.image.shape} '
+                             f'({loaded.image.dtype}): {type(error).__name__}: {lines[0]}') from error
+
+    def draw(self, image: np.ndarray, sample: Any, score_thr: float = 0.3) -> np.ndarray:
+        """A picture of a prediction.
+
+        Args:
+            image: The image that was loaded, (H, W) or (H, W, C), BGR if C is 3 or more; see
+                :func:`~focalnet_mm.data.pictures.to_bgr`.
+            sample: What :meth:`predict` returned for it.
+            score_thr: Leave out what a detector scores below this.
+
+        Returns:
+            BGR image (H, W, 3), uint8.
+        """
+        image = to_bgr(image)
+        # mmdet's visualizer fails where there is no segment, mmseg's on a single pixel.
+        if ('pred_panoptic_seg' in sample and not self._segments(sample)) or image.shape[:2] == (1, 1):
+            return image.copy()
+        rgb = np.ascontiguousarray(image[..., ::-1])
+        meta = self._visualizer.dataset_meta = self._labels(sample)
+        if self._scope == 'mmpretrain':
+            drawn = self._visualizer.visualize_cls(rgb, sample, classes=meta['classes'], draw_gt=False)
+        else:
+            options = dict(pred_score_thr=score_thr) if self._scope == 'mmdet' else {}
+            self._visualizer.add_datasample('prediction', rgb, sample, draw_gt=False, **options)
+            drawn = self._visualizer.get_image()
+        return np.ascontiguousarray(drawn[..., ::-1])
+
+    def entries(self, sample: Any, image_id: int) -> list[dict[str, Any]]:
+        """A prediction in the form of COCO's results.
+
+        Args:
+            sample: What :meth:`predict` returned.
+            image_id: The image's number.
+
+        Returns:
+            Entries with ``image_id`` and ``category_id``, the label of the model, and, depending on the model: ``bbox``
+            (x, y, width, height, in pixels), ``score``, ``segmentation`` (run-length encoded) and ``area`` (pixels). A
+            panoptic segment also has ``isthing``. Classifiers give their five best classes.
+        """
+        if 'pred_panoptic_seg' in sample:
+            found = self._panoptic(sample)
+        elif 'pred_instances' in sample:
+            found = _instances(sample.pred_instances.cpu())
+        elif 'pred_sem_seg' in sample:
+            labels = sample.pred_sem_seg.data[0].cpu().numpy()
+            found = [dict(category_id=int(label), **_encoded(labels == label)) for label in np.unique(labels)]
+        else:
+            scores = sample.pred_score.cpu()
+            best = scores.topk(min(_TOP_CLASSES, len(scores)))
+            found = [dict(category_id=label, score=score)
+                     for score, label in zip(best.values.tolist(), best.indices.tolist())]
+        return [dict(image_id=image_id, **entry) for entry in found]
+
+    def _panoptic(self, sample: Any) -> list[dict[str, Any]]:
+        segments = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy()
+        things = self._model.panoptic_head.num_things_classes
+        return [dict(category_id=label, isthing=int(label < things), **_encoded(segments == segment))
+                for segment, label in self._segments(sample).items()]
+
+    def _segments(self, sample: Any) -> dict[int, int]:
+        """Number in the panoptic map → label, of each segment."""
+        from mmdet.evaluation.functional import INSTANCE_OFFSET
+        labels = {segment: segment % INSTANCE_OFFSET for segment in sample.pred_panoptic_seg.sem_seg.unique().tolist()}
+        # The label after the last is that of no segment.
+        return {segment: label for segment, label in labels.items() if label < self._model.panoptic_head.num_classes}
+
+    def _labels(self, sample: Any) -> dict[str, Any]:
+        """Names and colours of all labels that a prediction may have; those that nobody gave are made up."""
+        if 'pred_panoptic_seg' in sample:
+            count = self._model.panoptic_head.num_classes
+        elif 'pred_instances' in sample:
+            count = int(max(sample.pred_instances.labels.tolist(), default=-1)) + 1
+        elif 'pred_sem_seg' in sample:
+            count = int(sample.pred_sem_seg.data.max()) + 1
+        else:
+            count = len(sample.pred_score)
+        count = max(count, len(self.classes))
+        names = [*self.classes, *(f'class {label}' for label in range(len(self.classes), count))]
+        palette = self._model.dataset_meta.get('palette')
+        colours = [] if palette is None or isinstance(palette, str) else [tuple(map(int, rgb)) for rgb in palette]
+        made_up = np.random.RandomState(42).randint(256, size=(count, 3)).tolist()
+        return dict(classes=names, palette=colours + [tuple(rgb) for rgb in made_up[len(colours):]])
+
+
+def _visualizer(cfg: Config, scope: str) -> Any:
+    """The config's visualizer, which neither writes nor sends anything; for classifiers always mmpretrain's."""
+    settings = dict(cfg.get('visualizer') or {}) if scope != 'mmpretrain' else {}
+    settings = {key: value for key, value in settings.items() if key not in ('name', 'save_dir', 'vis_backends')}
+    # mmengine's own draws nothing of a prediction.
+    if type_name(settings) in ('', 'Visualizer'):
+        settings = dict(type=f'{scope}.{_VISUALIZERS[scope]}')
+    # mmengine keeps one a name.
+    return VISUALIZERS.build(dict(settings, name=f'predict-{uuid.uuid4()}'))
+
+
+def _instances(instances: Any) -> list[dict[str, Any]]:
+    found = []
+    boxes = instances.get('bboxes')
+    # Boxes of mmdet's own types hold their numbers as `tensor`.
+    boxes = getattr(boxes, 'tensor', boxes)
+    for i, (label, score) in enumerate(zip(instances.labels.tolist(), instances.scores.tolist())):
+        entry: dict[str, Any] = dict(category_id=label)
+        if boxes is not None:
+            left, top, right, bottom = boxes[i].tolist()
+            entry['bbox'] = [left, top, right - left, bottom - top]
+        entry['score'] = score
+        if 'masks' in instances:
+            entry.update(_encoded(np.asarray(instances.masks[i])))
+        found.append(entry)
+    return found
+
+
+def _encoded(mask: np.ndarray) -> dict[str, Any]:
+    """A mask (H, W) as COCO's run-length encoding, and its area."""
+    try:
+        from pycocotools import mask as coco
+    except ImportError:
+        raise ModuleNotFoundError('Masks are stored through pycocotools: pip install pycocotools.') from None
+    encoded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return dict(segmentation=dict(size=list(encoded['size']), counts=encoded['counts'].decode()), area=int(mask.sum()))

@@ -1,0 +1,52 @@
+"""Ctrl-C and SIGTERM as a wish to stop after what is being done."""
+
+from __future__ import annotations
+
+import contextlib
+import signal as signals
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+__all__ = ['Stop', 'stop_on_signals']
+
+
+class Stop:
+    """Whether somebody wishes that work stops."""
+
+    #: The signal that said so.
+    signal: signals.Signals | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def status(self) -> int:
+        """The exit status of a process that stopped for it, as shells give it."""
+        return 128 + self.signal if self.signal else 0
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Take SIGINT and SIGTERM as a wish to stop, the second time as ``KeyboardInterrupt`` at once.
+
+    Returns:
+        A context that gives what to ask between two steps of the work. In other threads than the main one it is never
+        true, since Python hands signals to the main one.
+    """
+    stop = Stop()
+
+    def wish(number: int, _: FrameType | None) -> None:
+        if stop:
+            raise KeyboardInterrupt
+        stop.signal = signals.Signals(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signals.signal(number, wish) for number in (signals.SIGINT, signals.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signals.signal(number, handler)

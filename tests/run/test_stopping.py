@@ -1,0 +1,35 @@
+"""Signals as a wish to stop."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from focalnet_mm.run.stopping import stop_on_signals
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_the_second_one_ends_at_once(number):
+    before = signal.getsignal(number)
+    with stop_on_signals() as stop:
+        assert not stop
+        os.kill(os.getpid(), number)
+        assert stop
+        assert (stop.signal, stop.status) == (number, 128 + number)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+
+
+def test_in_another_thread_nobody_wishes():
+    wishes = []
+
+    def work():
+        with stop_on_signals() as stop:
+            wishes.append(bool(stop))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert wishes == [False]
