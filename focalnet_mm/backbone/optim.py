@@ -45,9 +45,8 @@ class FocalNetOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     Backbones are FocalNets and all others that have mmpretrain's ``get_layer_depth(param_name, prefix)``, each with a
     depth of its own. Unlike in mmpretrain's constructor, ``lr_mult`` of ``custom_keys`` holds.
 
-    Args:
-        optim_wrapper_cfg (dict): The settings of the optimizer wrapper, with ``optimizer``.
-        paramwise_cfg (dict, optional): The settings above.
+    It is built as mmengine's is: of ``optim_wrapper_cfg`` (dict), the settings of the optimizer wrapper, and
+    ``paramwise_cfg`` (dict, optional), those above.
 
     Raises:
         ValueError: A key of ``paramwise_cfg`` is unknown, a value is out of range, the optimizer has no ``lr``, or,
