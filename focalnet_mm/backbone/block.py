@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .compute import BlockTensors, compute_block
 from .modulation import FocalModulation
-from .recording import Recording, is_as_built
+from .recording import Recording, is_as_built, remember
 
 __all__ = ['MLP', 'Block', 'PatchEmbed', 'Stage']
 
@@ -105,7 +105,7 @@ class Block(nn.Module):
         weight = self.norm1.weight
         dtype = torch.float32 if torch.is_autocast_enabled(x.device.type) else x.dtype
         return (x.dim() == 4 and x.numel() > 0 and weight.dtype is dtype and weight.device == x.device
-                and x.shape[3] == weight.shape[0]
+                and x.shape[3] == weight.shape[0] and self.mlp.fc1.weight.numel() > 0
                 and not (self.mlp.drop.training and self.mlp.drop.p)
                 and not (self.modulation.proj_drop.training and self.modulation.proj_drop.p))
 
@@ -117,7 +117,10 @@ class Block(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             drops = []
             if self.drop_path.training and not isinstance(self.drop_path, nn.Identity):
-                drops = [self.drop_path(x.new_ones(len(x), 1, 1, 1, dtype=dtype)) for _ in range(2)]
+                # In the data type of what is dropped, since the random numbers depend on it.
+                is_raised = self.post_norm or self.gamma_1 is not None
+                drawn = self.norm1.weight.dtype if is_raised else dtype
+                drops = [self.drop_path(x.new_ones(len(x), 1, 1, 1, dtype=drawn)) for _ in range(2)]
             return compute_block(x.contiguous(), self._tensors(), drops, [norm.eps for norm in norms], self.post_norm,
                                  self.modulation.normalize_modulator, dtype, recompute)
 
@@ -132,6 +135,9 @@ class Block(nn.Module):
             inner_norm=(inner_norm.weight, inner_norm.bias) if isinstance(inner_norm, nn.LayerNorm) else None,
             kernels=modulation.kernels(),
             scales=[] if self.gamma_1 is None or self.gamma_2 is None else [self.gamma_1, self.gamma_2])
+
+
+remember(MLP, Block, FocalModulation, DropPath)
 
 
 class Stage(nn.Module):

@@ -12,7 +12,18 @@ from .compute.compiling import decided_while_compiling
 __all__ = ['Recording', 'is_as_built']
 
 _PLAIN_TENSORS = {Tensor, nn.Parameter}
-_CALL = nn.Module.__call__
+# Class → what it held when it was remembered.
+_CLASSES: dict[type, dict[str, Any]] = {}
+
+
+def remember(*kinds: type[nn.Module]) -> None:
+    """Remember what classes of modules, and those that they inherit from, hold; a record knows no other classes."""
+    for kind in kinds:
+        for each in kind.__mro__[:-1]:
+            _CLASSES.setdefault(each, dict(vars(each)))
+
+
+remember(nn.Linear, nn.Conv2d, nn.LayerNorm, nn.GELU, nn.Identity, nn.Dropout, nn.Sequential, nn.ModuleList)
 
 
 class Recording:
@@ -31,7 +42,8 @@ class Recording:
     def __init__(self, root: nn.Module, name: str) -> None:
         self._modules = list(root.modules())
         self._classes = [type(module) for module in self._modules]
-        self._forwards = [kind.forward for kind in self._classes]
+        self._are_known = all(kind in _CLASSES for kind in self._classes)
+        self._inherited = list(dict.fromkeys(each for kind in self._classes for each in kind.__mro__[:-1]))
         # The attributes hold the dict of children, which is changed in place: its content is compared too.
         self._children = [dict(module._modules) for module in self._modules]
         self._names = [list(module._parameters) for module in self._modules]
@@ -57,9 +69,9 @@ class Recording:
             settings or other parameters, or where the parameters differ in data type or device.
         """
         try:
-            return (root is self._modules[0] and nn.Module.__call__ is _CALL and not any(self._empty)
+            return (root is self._modules[0] and self._are_known and not any(self._empty)
                     and list(map(type, self._modules)) == self._classes
-                    and [kind.forward for kind in self._classes] == self._forwards
+                    and all(vars(kind) == _CLASSES[kind] for kind in self._inherited)
                     and [module._modules for module in self._modules] == self._children
                     and all(vars(module) == attributes[module.training]
                             for module, attributes in zip(self._modules, self._attributes))

@@ -103,14 +103,20 @@ def choose(implementation: str, x: Tensor) -> str:
 
 def _is_watched() -> bool:
     """Whether something takes part in every operation, or has replaced some."""
+    if _has_replaced():
+        return True
     if torch.compiler.is_compiling():
         return False
     return bool(
         torch._C._len_torch_dispatch_stack()
         or torch._C._functorch.peek_interpreter_stack() is not None
         or forward_ad._current_level >= 0
-        or any(_GLOBAL_HOOKS)
         or (torch._C._len_torch_function_stack() and any(
             type(torch._C._get_function_stack_at(i)) is not DeviceContext
-            for i in range(torch._C._len_torch_function_stack())))
-        or any(getattr(owner, name) is not function for owner, name, function in _FUNCTIONS))
+            for i in range(torch._C._len_torch_function_stack()))))
+
+
+@decided_while_compiling
+def _has_replaced() -> bool:
+    """Whether there are hooks of all modules, or other functions in place of torch's own."""
+    return any(_GLOBAL_HOOKS) or any(getattr(owner, name) is not function for owner, name, function in _FUNCTIONS)

@@ -51,8 +51,9 @@ class BlockTensors:
 
     def to(self, dtype: torch.dtype) -> BlockTensors:
         """Linear layers and kernels in another data type, the weights of layers as matrices; norms as they are."""
-        linear = {name: (weight.flatten(1).to(dtype), bias.to(dtype)) for name in ('f', 'h', 'proj', 'fc1', 'fc2')
-                  for weight, bias in [getattr(self, name)]}
+        # oneDNN reads a bias as dense, whatever its stride.
+        linear = {name: (weight.flatten(1).to(dtype), bias.to(dtype).contiguous())
+                  for name in ('f', 'h', 'proj', 'fc1', 'fc2') for weight, bias in [getattr(self, name)]}
         return BlockTensors(**linear, norm1=self.norm1, norm2=self.norm2, inner_norm=self.inner_norm,
                             kernels=[kernel.to(dtype) for kernel in self.kernels], scales=self.scales)
 

@@ -124,7 +124,7 @@ def _differentiate_block(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
     saved = iter(rest)
     lists = [list(itertools.islice(saved, length)) for length in ctx.lengths]
     needs_x, *needs = ctx.needs_input_grad[:4]
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() or _is_batched(grads[0]):
         flat = _differentiate_plainly(grads[0], x, lists, ctx.settings, [needs_x, *itertools.chain(*needs)])
     else:
         flat = _block_backward(grads[0], x, *lists, list(saved), *ctx.settings, _wanted(needs_x, *needs))
@@ -142,13 +142,26 @@ def _wanted(needs_x: bool, parameters: list[bool], kernels: list[bool], scales: 
 
 def _differentiate_plainly(grad: Tensor, x: Tensor, lists: list[list[Tensor]], settings: tuple[Any, ...],
                            needed: list[bool]) -> list[Tensor | None]:
-    """The gradients with a graph of their own, for second derivatives."""
+    """The gradients with a graph of their own, for second derivatives, or of many gradients at once."""
+    create_graph = torch.is_grad_enabled()
     *tensors, drops = lists
-    out = plain_block(x, BlockTensors.unflatten(*tensors), drops, *settings)
-    inputs = [x, *itertools.chain(*tensors)]
+    lengths = [len(part) for part in tensors]
+    with torch.enable_grad():
+        # Aliases: a parameter may be there twice, or hang on another one, or have hooks that are not due yet.
+        inputs = [tensor.view_as(tensor) if tensor.requires_grad else tensor
+                  for tensor in (x, *itertools.chain(*tensors))]
+        rest = iter(inputs[1:])
+        parts = [list(itertools.islice(rest, length)) for length in lengths]
+        out = plain_block(inputs[0], BlockTensors.unflatten(*parts), drops, *settings)
     found = iter(torch.autograd.grad(out, [tensor for tensor, is_needed in zip(inputs, needed) if is_needed], grad,
-                                     create_graph=True, allow_unused=True))
+                                     create_graph=create_graph, allow_unused=True))
     return [next(found) if is_needed else None for is_needed in needed]
+
+
+def _is_batched(grad: Tensor) -> bool:
+    """Whether vmap hands over many gradients as one, for which the operator has no rule."""
+    functorch = torch._C._functorch
+    return functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
 
 
 _block.register_autograd(_differentiate_block, setup_context=_save_block)

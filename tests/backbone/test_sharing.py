@@ -1,0 +1,143 @@
+"""Parameters that are shared, derived, hooked or of odd strides, and classes that are not torch's own."""
+
+import pytest
+import torch
+from torch import nn
+
+from focalnet_mm import FocalNet
+from focalnet_mm.backbone import block as block_module
+
+SETTINGS = dict(arch=dict(embed_dims=8, depths=(2, 1), focal_levels=2, focal_windows=3))
+
+
+def network(implementation, change=None, **settings):
+    torch.manual_seed(0)
+    net = FocalNet(implementation=implementation, **{**SETTINGS, **settings})
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, mean=0.3, std=0.3)
+    if change:
+        change(net.layers[0].blocks[0])
+    return net
+
+
+def loss_of(net, x):
+    return sum(feature.sin().sum() for feature in net(x))
+
+
+def images():
+    return torch.randn(2, 3, 32, 40, generator=torch.Generator().manual_seed(1))
+
+
+def gradients(net, create_graph=False, x=None):
+    parameters = list(dict.fromkeys(net.parameters()))
+    return torch.autograd.grad(loss_of(net, images() if x is None else x), parameters, create_graph=create_graph)
+
+
+def agree(found, expected, tolerance=1e-4):
+    for actual, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=0, atol=tolerance * max(wanted.abs().max().item(), 1e-6))
+
+
+@pytest.mark.parametrize('name', ['modulation.f', 'modulation.h', 'modulation.proj', 'mlp.fc1', 'mlp.fc2'])
+def test_a_bias_without_strides(name):
+    def change(block):
+        bias = block.get_submodule(name).bias
+        bias.data = torch.full((1,), 0.5).expand(len(bias))
+
+    with torch.no_grad():
+        agree(network('auto', change)(images()), network('reference', change)(images()))
+
+
+def tie_norms(block):
+    block.norm2.weight = block.norm1.weight
+
+
+def tie_biases(block):
+    block.mlp.fc2.bias = block.modulation.proj.bias
+
+
+def hook_a_weight(block):
+    block.mlp.fc1.weight.register_hook(lambda grad: 2 * grad)
+
+
+@pytest.mark.parametrize('change', [tie_norms, tie_biases, hook_a_weight])
+@pytest.mark.parametrize('create_graph', [False, True])
+def test_gradients_of_shared_and_hooked_parameters(change, create_graph):
+    agree(gradients(network('auto', change), create_graph), gradients(network('reference', change), create_graph))
+
+
+def test_a_derived_weight():
+    found = []
+    for implementation in ('auto', 'reference'):
+        net = network(implementation)
+        weight = net.layers[0].blocks[0].norm1.weight
+        out = torch.func.functional_call(net, {'layers.0.blocks.0.norm2.weight': 2 * weight}, (images(),))
+        found.append(torch.autograd.grad(sum(feature.sin().sum() for feature in out), [weight], create_graph=True))
+    agree(*found)
+
+
+def test_many_gradients_at_once():
+    found = []
+    for implementation in ('auto', 'reference'):
+        x = images().requires_grad_()
+        out = network(implementation)(x)[-1]
+        seeds = torch.eye(3).repeat_interleave(out.numel(), 1)[:, :out.numel()].reshape(3, *out.shape)
+        seeds = seeds + torch.arange(3.0).view(3, 1, 1, 1, 1)
+        found.append(torch.autograd.grad(out, [x], seeds, is_grads_batched=True))
+    agree(*found)
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize(('owner', 'name', 'value'), [
+    (nn, 'Linear', Doubled), (nn.GELU, 'forward', lambda self, x: x.relu()),
+    (nn.LayerNorm, 'forward', lambda self, x: x.tanh()), (nn.Linear, '__call__', lambda self, x: 2 * self.forward(x)),
+    (nn.Conv2d, '_conv_forward', lambda self, x, weight, bias: 2 * nn.functional.conv2d(
+        x, weight, bias, self.stride, self.padding, self.dilation, self.groups)),
+    (block_module.Block, '_branch', lambda self, x, norm, layer, gamma: layer(x)),
+    (block_module, 'MLP', type('Silent', (block_module.MLP,), dict(forward=lambda self, x: 0 * x)))])
+def test_what_was_replaced_before_building(monkeypatch, owner, name, value):
+    monkeypatch.setattr(owner, name, value, raising=False)
+    with torch.no_grad():
+        agree(network('auto')(images()), network('reference')(images()))
+
+
+def test_what_was_replaced_since(monkeypatch):
+    default, reference = network('auto'), network('reference')
+    monkeypatch.setattr(nn.Linear, '__call__', lambda self, x: 2 * self.forward(x), raising=False)
+    with torch.no_grad():
+        agree(default(images()), reference(images()))
+
+
+@pytest.mark.parametrize('settings', [{}, dict(layer_scale_init_value=0.5), dict(post_norm=True)])
+def test_stochastic_depth_under_autocast(settings):
+    arch = {**SETTINGS['arch'], **settings}
+    found = []
+    for implementation in ('auto', 'reference'):
+        net = network(implementation, arch=arch, drop_path_rate=0.5).train()
+        torch.manual_seed(3)
+        with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+            found.append(net(torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(1)))[-1].float())
+    # Other images would be dropped, or none: per image, since bfloat16 rounds.
+    distance = (found[0] - found[1]).flatten(1).norm(dim=1) / found[1].flatten(1).norm(dim=1)
+    assert distance.median() < 0.05
+    assert (distance > 0.3).sum() == 0
+
+
+def test_no_hidden_layer():
+    with torch.no_grad():
+        agree(network('auto', mlp_ratio=0.0)(images()), network('reference', mlp_ratio=0.0)(images()))
+
+
+def test_hooks_of_all_modules_while_compiling():
+    default, reference = network('auto'), network('reference')
+    handle = nn.modules.module.register_module_forward_hook(
+        lambda module, args, out: 2 * out if isinstance(module, nn.GELU) else None)
+    try:
+        with torch.no_grad():
+            agree(torch.compile(default, backend='eager')(images()), reference(images()))
+    finally:
+        handle.remove()
