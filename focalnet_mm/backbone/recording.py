@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -12,15 +13,18 @@ from .compute.compiling import decided_while_compiling
 __all__ = ['Recording', 'is_as_built']
 
 _PLAIN_TENSORS = {Tensor, nn.Parameter}
-# Class → what it held when it was remembered.
+# What a call of a module goes through; the other methods are not asked.
+_CALLED = ('forward', '__call__', '_call_impl', '_wrapped_call_impl', '_conv_forward', '__getattr__',
+           '__getattribute__')
+# Class → the functions that a call of its modules goes through, by name, when it was remembered.
 _CLASSES: dict[type, dict[str, Any]] = {}
 
 
 def remember(*kinds: type[nn.Module]) -> None:
-    """Remember what classes of modules, and those that they inherit from, hold; a record knows no other classes."""
+    """Remember through which functions calls of modules of these classes go; a record knows no other classes."""
     for kind in kinds:
-        for each in kind.__mro__[:-1]:
-            _CLASSES.setdefault(each, dict(vars(each)))
+        own = [name for name, value in vars(kind).items() if inspect.isfunction(value)]
+        _CLASSES[kind] = {name: getattr(kind, name, None) for name in (*_CALLED, *own)}
 
 
 remember(nn.Linear, nn.Conv2d, nn.LayerNorm, nn.GELU, nn.Identity, nn.Dropout, nn.Sequential, nn.ModuleList)
@@ -43,7 +47,7 @@ class Recording:
         self._modules = list(root.modules())
         self._classes = [type(module) for module in self._modules]
         self._are_known = all(kind in _CLASSES for kind in self._classes)
-        self._inherited = list(dict.fromkeys(each for kind in self._classes for each in kind.__mro__[:-1]))
+        self._kinds = list(dict.fromkeys(self._classes))
         # The attributes hold the dict of children, which is changed in place: its content is compared too.
         self._children = [dict(module._modules) for module in self._modules]
         self._names = [list(module._parameters) for module in self._modules]
@@ -71,7 +75,8 @@ class Recording:
         try:
             return (root is self._modules[0] and self._are_known and not any(self._empty)
                     and list(map(type, self._modules)) == self._classes
-                    and all(vars(kind) == _CLASSES[kind] for kind in self._inherited)
+                    and all(getattr(kind, name, None) is function for kind in self._kinds
+                            for name, function in _CLASSES[kind].items())
                     and [module._modules for module in self._modules] == self._children
                     and all(vars(module) == attributes[module.training]
                             for module, attributes in zip(self._modules, self._attributes))
