@@ -10,6 +10,8 @@ from pycocotools import mask as coco
 from focalnet_mm.predict import Predictor
 from focalnet_mm.run.images import ImagePipeline
 
+pytestmark = pytest.mark.slow
+
 LIBRARIES = ['mmdet', 'mmseg', 'mmpretrain']
 UNCHANGED = dict(type='LoadImageFromFile', color_type='unchanged')
 KINDS = {

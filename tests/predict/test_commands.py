@@ -10,6 +10,8 @@ import pytest
 from focalnet_mm.cli import run as command
 from tests.predict.test_as_tested import KINDS, LIBRARIES, UNCHANGED, assert_same, image_of, write
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(('kind', 'scope', 'words'), [
     ('colour, 16 bits', 'mmdet', 'the pictures show each image scaled from its own range (uint16) to 8 bits'),

@@ -12,6 +12,8 @@ from focalnet_mm.run.build import load_model
 from focalnet_mm.run.config import load_config, scope_of, type_name
 from tests.predict.test_as_tested import assert_same
 
+pytestmark = pytest.mark.slow
+
 BACKBONE = "backbone = dict(type={FocalNet}, arch='tiny-srf', embed_dims=8, depths=(1, 1, 1, 1), {indices})\n"
 DATA = '''
 test_dataloader = dict(batch_size=1, num_workers=0, sampler=dict(type={DefaultSampler}, shuffle=False),
