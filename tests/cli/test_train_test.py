@@ -28,7 +28,8 @@ class TestTrainAndTest:
         assert 'Epoch(train) [2][1/2]' in re.sub(r'\s+', ' ', out)
         assert 'Epoch(train) [1][' not in re.sub(r'\s+', ' ', out.split('resumed epoch')[1])
         # Files of our own, with mmengine's classes in them.
-        old, new = (torch.load(path, weights_only=False) for path in (trained / 'epoch_1.pth', work_dir / 'epoch_2.pth'))
+        paths = trained / 'epoch_1.pth', work_dir / 'epoch_2.pth'
+        old, new = (torch.load(path, weights_only=False) for path in paths)
         assert new['meta']['iter'] == 4
         assert not torch.equal(old['state_dict']['backbone.norm0.weight'], new['state_dict']['backbone.norm0.weight'])
 
