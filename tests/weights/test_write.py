@@ -206,7 +206,7 @@ class TestCommands:
             assert path.stat().st_size < 400_000
             found = read_model(path)
             same(found['state_dict'], state)
-            assert found['meta'] == dict(epoch=12, iter=300, cfg='model = 1', dataset_meta=dict(
+            assert found['meta'] == dict(epoch=12, iter=300, dataset_meta=dict(
                 classes=['circle', 'star'], palette=[[0, 0, 0], [0, 0, 0]]))
             done = run_python('tools/publish_model.py', tmp_path / 'epoch_12.pth', tmp_path / f'y.{ending}')
             if ending == 'safetensors':
