@@ -13,7 +13,7 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
-from ..run.failures import explain_failure, is_about_data
+from ..run.failures import OURS, explain_failure, is_about_data
 
 __all__ = ['Parser', 'add_cfg_options', 'add_checkpoint', 'add_config', 'add_force', 'add_launcher', 'finish',
            'in_one_sentence', 'nobody_reads', 'say', 'settle_rank']
@@ -82,13 +82,14 @@ def settle_rank(args: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def in_one_sentence(parser: argparse.ArgumentParser,
-                    errors: tuple[type[Exception], ...] = (ValueError, OSError, ModuleNotFoundError),
+                    errors: tuple[type[Exception], ...] = OURS,
                     cfg: Config | None = None, has_started: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """End with a sentence in place of a traceback, which ``--traceback`` shows before it.
 
     Args:
         parser: The command's.
-        errors: What is told so; by default what the package raises of wrong arguments, files and data.
+        errors: What is told so, and ``Exception`` for what libraries raise too, with the kind of error before it; by
+            default what the package raises of wrong arguments, files and data.
         cfg: The config that is at work, whose keys are named.
         has_started: Whether what follows the preparations runs: from then on only what is about data is told so, since
             all else is a fault of the code.
@@ -102,7 +103,8 @@ def in_one_sentence(parser: argparse.ArgumentParser,
             raise
         if getattr(parser, 'shows_traceback', False):
             traceback.print_exc()
-        raise SystemExit(f'{parser.prog}: {explain_failure(error, cfg)}') from None
+        ours = OURS if Exception in errors else errors
+        raise SystemExit(f'{parser.prog}: {explain_failure(error, cfg, ours)}') from None
 
 
 def nobody_reads() -> bool:

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..backbone.focalnet import find_backbone
 from ..data.pictures import Input, printable, shown_as, unique_names
+from ..run.failures import first_line
 from ..run.images import ImagePipeline
 from .fields import receptive_fields
 from .figures import as_array, as_picture, plot_focal_maps, plot_kernels, reads_rgb
@@ -129,6 +130,5 @@ def _maps(model: nn.Module, batch: Mapping[str, Any], stages: Sequence[int] | No
         return focal_maps(model, batch, stages, blocks)
     except Exception as error:
         shape = tuple(batch['inputs'][0].shape)
-        lines = str(error).strip().splitlines() or ['']
         raise ValueError(f'{item.path}: the model fails on its image, which reaches it as {shape} (channels, height, '
-                         f'width): {type(error).__name__}: {lines[0]}') from error
+                         f'width): {first_line(error)}') from error

@@ -18,6 +18,7 @@ from ..backbone.focalnet import find_backbone
 from ..data.pictures import to_bgr
 from ..run.build import load_model, unwrap
 from ..run.config import scope_of, type_name
+from ..run.failures import first_line
 from ..run.images import ImagePipeline, Loaded
 
 __all__ = ['Predictor']
@@ -96,9 +97,8 @@ class Predictor:
             with torch.no_grad():
                 return self._runnable.test_step(loaded.batch)[0]
         except Exception as error:
-            lines = str(error).strip().splitlines() or ['']
             raise ValueError(f'{name}: the model fails on this image of shape {loaded.image.shape} '
-                             f'({loaded.image.dtype}): {type(error).__name__}: {lines[0]}') from error
+                             f'({loaded.image.dtype}): {first_line(error)}') from error
 
     def draw(self, image: np.ndarray, sample: Any, score_thr: float = 0.3) -> np.ndarray:
         """A picture of a prediction.

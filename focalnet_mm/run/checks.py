@@ -116,7 +116,7 @@ def check_dataset(dataset: Any, key: str) -> None:
                         'with a comma, or the path of a file with a class on each line.')
     if classes and _is_coco(dataset):
         _check_categories(dataset, classes, key)
-    if not len(dataset):
+    if hasattr(dataset, '__len__') and not len(dataset):
         raise DataError(f'{key} has no items: {why_empty(dataset, key)}.')
 
 
@@ -174,6 +174,9 @@ def _is_coco(dataset: Any) -> bool:
 
 def _check_categories(dataset: Any, classes: Sequence[str], key: str) -> None:
     names = _category_names(dataset.ann_file)
+    if names == {} and not dataset.cat_ids:
+        # Pictures without labels, as semi-supervised training takes them.
+        return
     if names is None:
         found = list(classes)[:len(dataset.cat_ids)]
     else:
@@ -208,7 +211,7 @@ def _category_names(path: str) -> dict[int, str] | None:
         # Keypoints and such are lists within that list.
         with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
             content = json.loads(Path(path).read_bytes())
-            return {category['id']: category['name'] for category in content['categories']}
+            return {category['id']: category['name'] for category in content.get('categories', ())}
     return None
 
 
@@ -220,7 +223,7 @@ def _check_first_files(dataset: Any, cfg: Config) -> None:
         # Not every data set tells of its items, and this is no place to fail for it.
         return
     for name in ('img_path', 'seg_map_path'):
-        path = info.get(name)
+        path = info.get(name) if isinstance(info, dict) else None
         # What a storage backend serves is not for us to look up.
         if isinstance(path, str) and '://' not in path and not getattr(dataset, 'backend_args', None) and (
                 not os.path.lexists(path) and _is_read(name, dataset)):
@@ -229,11 +232,11 @@ def _check_first_files(dataset: Any, cfg: Config) -> None:
 
 def _is_read(name: str, dataset: Any) -> bool:
     """Whether a step of the pipeline that is known to read such local files is there; others read what they like."""
-    if any(getattr(step, 'backend_args', None) for step in getattr(dataset.pipeline, 'transforms', ())):
+    steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+    if any(getattr(step, 'backend_args', None) for step in steps):
         return False
-    steps = [type(step).__name__ for step in getattr(getattr(dataset, 'pipeline', None), 'transforms', ())]
+    kinds = {type(step).__name__ for step in steps}
     if name == 'img_path':
-        return 'LoadImageFromFile' in steps
-    return 'LoadPanopticAnnotations' in steps or ('LoadAnnotations' in steps and any(
-        getattr(step, 'with_seg', True) for step in dataset.pipeline.transforms
-        if type(step).__name__ == 'LoadAnnotations'))
+        return 'LoadImageFromFile' in kinds
+    return 'LoadPanopticAnnotations' in kinds or any(
+        type(step).__name__ == 'LoadAnnotations' and getattr(step, 'with_seg', True) for step in steps)

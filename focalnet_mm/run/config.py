@@ -11,9 +11,10 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS, MODELS, Registry
 
-__all__ = ['default_meta', 'evaluators', 'innermost', 'load_config', 'registry_scope', 'scope_of', 'type_name']
+__all__ = ['class_of', 'default_meta', 'evaluators', 'innermost', 'load_config', 'registry_scope', 'scope_of',
+           'type_name']
 
 _LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
 
@@ -123,11 +124,26 @@ def evaluators(cfg: Config, split: str) -> list[dict[str, Any]]:
 
 def default_meta(cfg: Config, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a data set's type says of its classes."""
+    return getattr(class_of(cfg, dataset, DATASETS, 'datasets'), 'METAINFO', {})
+
+
+def class_of(cfg: Config, settings: Mapping[str, Any], registry: Registry, module: str) -> Any:
+    """The class that settings are of.
+
+    Args:
+        cfg: The config that they are part of.
+        settings: Settings with a ``type``.
+        registry: Where the class is registered, mmengine's.
+        module: Module of the config's library that registers such classes, such as ``'datasets'``.
+
+    Returns:
+        The class, or ``None`` where the type is missing or nobody registered it.
+    """
+    kind = settings.get('type', '')
+    if not isinstance(kind, str):
+        return kind
     scope = registry_scope(cfg)
-    found = dataset.get('type', '')
-    if isinstance(found, str):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(f'{scope}.datasets')
-        with DATASETS.switch_scope_and_registry(scope) as registry:
-            found = registry.get(found)
-    return getattr(found, 'METAINFO', {})
+    with contextlib.suppress(ImportError):
+        importlib.import_module(f'{scope}.{module}')
+    with registry.switch_scope_and_registry(scope) as own:
+        return own.get(kind)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import importlib
 import inspect
 import os
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import HOOKS
 
-from .config import evaluators, innermost, registry_scope, scope_of, type_name
+from .config import class_of, evaluators, innermost, scope_of, type_name
 
 __all__ = ['add_tta', 'draw_predictions', 'keep_predictions']
 
@@ -30,7 +28,8 @@ def draw_predictions(cfg: Config, folder: str | None, show: bool = False, wait_t
         ValueError: The config has no visualisation hook.
     """
     hook: Any = (cfg.get('default_hooks') or {}).get('visualization')
-    takes = _arguments_of(hook, cfg) if hook else set()
+    kind = class_of(cfg, hook, HOOKS, 'engine.hooks') if hook else None
+    takes = set(inspect.signature(kind).parameters) if kind else set()
     if not takes & {'draw', 'enable'}:
         raise ValueError('--show and --show-dir need a visualization hook that draws predictions in the config\'s '
                          "default_hooks, for mmdet dict(type='DetVisualizationHook').")
@@ -49,18 +48,6 @@ def draw_predictions(cfg: Config, folder: str | None, show: bool = False, wait_t
         hook[target] = folder
     elif folder:
         cfg.visualizer.save_dir = folder
-
-
-def _arguments_of(hook: dict[str, Any], cfg: Config) -> set[str]:
-    """What the class of a hook takes."""
-    kind = hook['type']
-    if isinstance(kind, str):
-        scope = registry_scope(cfg)
-        with contextlib.suppress(ImportError):
-            importlib.import_module(f'{scope}.engine.hooks')
-        with HOOKS.switch_scope_and_registry(scope) as registry:
-            kind = registry.get(kind)
-    return set(inspect.signature(kind).parameters) if kind else set()
 
 
 def keep_predictions(cfg: Config, out: str) -> None:

@@ -18,13 +18,18 @@ from mmengine.registry import Registry
 
 from .config import evaluators, type_name
 
-__all__ = ['explain_failure', 'explain_missing', 'is_about_data', 'why_empty']
+__all__ = ['OURS', 'explain_failure', 'explain_missing', 'first_line', 'is_about_data', 'why_empty']
+
+#: What the package raises of wrong arguments, files and data, with a message that stands for itself.
+OURS = (ValueError, OSError, ModuleNotFoundError)
 
 _WORKER = 'Original Traceback (most recent call last):'
 _NOT_THERE = (FileNotFoundError, NotADirectoryError)
 _PATH_IN_TEXT = re.compile(r"(?:No such file or directory|Not a directory): '([^']+)'")
 # Folders of any data set.
 _COMMON_WORDS = {'data', 'train', 'val', 'test', 'images', 'annotations', 'json'}
+# What follows the key of a data set or metric in the keys of its paths.
+_PATH_KEY = re.compile(r'\.(data_prefix(\.\w+)?|ann_file|data_root|seg_prefix)$')
 _NOT_REGISTERED = re.compile(r'(\S+) is not in the (\S+) registry')
 
 
@@ -33,12 +38,20 @@ def is_about_data(error: BaseException) -> bool:
     return isinstance(error, _NOT_THERE)
 
 
-def explain_failure(error: BaseException, cfg: Config | None = None) -> str:
+def first_line(error: BaseException) -> str:
+    """The kind of an error and the first line of its message."""
+    line = next((line.strip() for line in _text(error).splitlines() if line.strip()), '')
+    return f'{type(error).__name__}: {line}' if line else type(error).__name__
+
+
+def explain_failure(error: BaseException, cfg: Config | None = None,
+                    ours: tuple[type[BaseException], ...] = OURS) -> str:
     """One sentence about a failure.
 
     Args:
         error: What was raised, by us or by a library.
         cfg: The config that was at work, if any: its keys are named.
+        ours: Kinds of errors whose messages stand for themselves.
 
     Returns:
         The message itself where it is ours; for a missing file the key that names it, and the way out; for a type that
@@ -47,7 +60,7 @@ def explain_failure(error: BaseException, cfg: Config | None = None) -> str:
     text = _text(error)
     if cfg is not None and isinstance(error, _NOT_THERE):
         path = error.filename or next(iter(_PATH_IN_TEXT.findall(text)), None)
-        if path and os.path.lexists(path) is False:
+        if path and not os.path.lexists(path):
             return explain_missing(str(path), cfg)
     if cfg is not None and isinstance(error, ValueError) and 'need at least one array' in text:
         empty = _data_set_at_work(error)
@@ -59,11 +72,8 @@ def explain_failure(error: BaseException, cfg: Config | None = None) -> str:
     unknown = _NOT_REGISTERED.match(text)
     if isinstance(error, KeyError) and unknown:
         return _explain_unknown(unknown[1], unknown[2])
-    line = next((line.strip() for line in text.splitlines() if line.strip()), '')
-    if type(error) in (ValueError, FileNotFoundError, FileExistsError, ModuleNotFoundError, OSError, PermissionError):
-        return line or type(error).__name__
-    kind = type(error).__name__
-    return line if isinstance(error, ValueError) else f'{kind}: {line}' if line else kind
+    told = first_line(error)
+    return told.removeprefix(f'{type(error).__name__}: ') if isinstance(error, ours) else told
 
 
 def explain_missing(path: str, cfg: Config) -> str:
@@ -142,7 +152,7 @@ def _way_out(path: str, key: str, cfg: Config) -> str:
 def _is_of_source(path: str, key: str, cfg: Config) -> bool:
     """Whether data that is missing is what the config's ``data_source`` speaks of, and not a user's own."""
     source = str(cfg.get('data_source') or '')
-    settings = _settings(re.sub(r'\.(data_prefix(\.\w+)?|ann_file|data_root|seg_prefix)$', '', key), cfg)
+    settings = _settings(_PATH_KEY.sub('', key), cfg)
     if isinstance(settings, Mapping) and not source.startswith('make it') and (
             settings.get('metainfo') or {}).get('classes'):
         return False
@@ -160,8 +170,6 @@ def _settings(key: str, cfg: Config) -> Any:
     settings: Any = dict(cfg.items())
     for part in key.split('.'):
         settings = settings[int(part)] if isinstance(settings, list) else settings[part]
-        if isinstance(settings, str):
-            break
     return settings
 
 
@@ -169,7 +177,7 @@ def _hint_of_panoptic(key: str, place: str, cfg: Config) -> str:
     """COCO's archive of panoptic annotations holds the archives of its label maps."""
     if not key.endswith('data_prefix.seg') or any(entry.name.endswith('.png') for entry in os.scandir(place)):
         return ''
-    if 'CocoPanoptic' not in type_name(_settings(key.removesuffix('.data_prefix.seg'), cfg)):
+    if 'CocoPanoptic' not in type_name(_settings(_PATH_KEY.sub('', key), cfg)):
         return ''
     return f", and for COCO panoptic unpack {os.path.basename(os.path.normpath(place))}.zip there"
 
@@ -188,7 +196,7 @@ def _key_of(dataset: Any, cfg: Config) -> str:
     for split in ('train', 'val', 'test'):
         for key, path in _data_paths(cfg, split):
             if os.path.normpath(path) in own and not key.endswith('.data_root'):
-                return re.sub(r'\.(data_prefix(\.\w+)?|ann_file)$', '', key)
+                return _PATH_KEY.sub('', key)
     return f'the {type(dataset).__name__}'
 
 

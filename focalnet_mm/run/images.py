@@ -18,6 +18,7 @@ from mmengine.registry import FUNCTIONS, TRANSFORMS, init_default_scope
 
 from ..data.pictures import printable, read_image
 from .config import innermost, registry_scope, type_name
+from .failures import first_line
 
 __all__ = ['ImagePipeline', 'Loaded']
 
@@ -104,7 +105,7 @@ class ImagePipeline:
                 data = step(data)
             except Exception as error:
                 raise ValueError(f'{name} was read as {_described(image)}, and the step {step_name} of the config\'s '
-                                 f'test pipeline fails on it: {_sentence(error)}') from error
+                                 f'test pipeline fails on it: {printable(first_line(error))}.') from error
             if data is None:
                 raise ValueError(f'{name}: the step {step_name} of the config\'s test pipeline gives nothing for it.')
         return Loaded(image, self._collate([data]))
@@ -123,8 +124,7 @@ class ImagePipeline:
         inputs = loaded.batch['inputs'][0]
         if not isinstance(inputs, torch.Tensor) or inputs.dim() != 3 or len(inputs) == channels:
             return
-        read = 1 if loaded.image.ndim == 2 else loaded.image.shape[2]
-        raise ValueError(f'{name} was read with {read} channel{"s" * (read != 1)} by {self.loader} of the config\'s '
+        raise ValueError(f'{name} was read with {_channels(loaded.image)} by {self.loader} of the config\'s '
                          f'test pipeline, and the model takes {channels}: name files with {channels}, or the loader '
                          'that the model was trained with.')
 
@@ -137,7 +137,7 @@ class ImagePipeline:
                 built.append(Compose([step]))
             except Exception as error:
                 raise ValueError(f'The step {name} of the config\'s test pipeline could not be made: '
-                                 f'{_sentence(error)}') from error
+                                 f'{printable(first_line(error))}.') from error
         return built
 
     def _load(self, data: dict[str, Any], step_name: str, step: Compose, name: str) -> dict[str, Any]:
@@ -154,7 +154,7 @@ class ImagePipeline:
                 return data
             raise ValueError(
                 f'{name}{_size(data["img_path"])} is damaged or no image that {step_name} of the config\'s test '
-                f'pipeline can read: {_sentence(error)}') from error
+                f'pipeline can read: {printable(first_line(error))}.') from error
         if loaded is None:
             raise ValueError(f'{name}{_size(data["img_path"])} is damaged or no image that {step_name} of the '
                              'config\'s test pipeline can read: it gives nothing.')
@@ -224,11 +224,10 @@ def _size(path: Any) -> str:
 
 
 def _described(image: np.ndarray) -> str:
-    height, width, channels = (*image.shape, 1)[:3]
-    return f'{width} × {height} pixels of {channels} channel{"s" * (channels != 1)} in {image.dtype}'
+    height, width = image.shape[:2]
+    return f'{width} × {height} pixels of {_channels(image)} in {image.dtype}'
 
 
-def _sentence(error: Exception) -> str:
-    """The first line of an error, with its type."""
-    lines = printable(error).strip().splitlines()
-    return f'{type(error).__name__}{": " * bool(lines)}{lines[0] if lines else ""}.'
+def _channels(image: np.ndarray) -> str:
+    count = 1 if image.ndim == 2 else image.shape[2]
+    return f'{count} channel{"s" * (count != 1)}'

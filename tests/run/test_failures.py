@@ -121,7 +121,11 @@ class TestFailure:
         assert len(told.splitlines()) == 1
 
     @pytest.mark.parametrize(('error', 'told'), [
-        (ValueError('one\nmore'), 'one'), (TypeError('one\nmore'), 'TypeError: one'), (RuntimeError(), 'RuntimeError'),
+        (ConnectionError('one'), 'one'), (ValueError('one\nmore'), 'one'),
+        (TypeError('one\nmore'), 'TypeError: one'), (RuntimeError(), 'RuntimeError'),
         (KeyError('a'), 'KeyError: a')])
     def test_the_rest(self, error, told):
         assert explain_failure(error) == told
+
+    def test_what_a_command_calls_its_own(self):
+        assert explain_failure(RuntimeError('one'), ours=(RuntimeError,)) == 'one'

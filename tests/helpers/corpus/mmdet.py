@@ -182,6 +182,15 @@ def balanced(root):
     return config(dict(type='ClassBalancedDataset', oversample_thr=0.9, dataset=train), val, coco_metric(root))
 
 
+def with_pictures_without_labels(root):
+    """As semi-supervised training joins them; the file of those has no categories."""
+    train, val = coco_sets(root)
+    content = json.loads((root / 'train.json').read_text())
+    write(root / 'unlabelled.json', dict(images=content['images'], annotations=[], categories=[]))
+    return config(dict(type='ConcatDataset', datasets=[train, {**train, 'ann_file': 'unlabelled.json'}]), val,
+                  coco_metric(root))
+
+
 def mixed(root):
     """Mosaic over a data set within a data set."""
     train, val = coco_sets(root)
@@ -275,6 +284,7 @@ def classes_without_a_comma(root):
 
 
 CASES = (coco, some_of_the_classes, one_class, classes_in_a_file, eighty_classes, objects365, city_scenes, voc,
-         openmmlab_json, lvis, joined, repeated, balanced, mixed, in_memory, grey_of_16_bits, four_channels,
+         openmmlab_json, lvis, joined, repeated, balanced,
+         with_pictures_without_labels, mixed, in_memory, grey_of_16_bits, four_channels,
          pure_python, annotations_elsewhere, pictures_elsewhere, pictures_to_validate_elsewhere,
          another_number_of_classes, another_order_of_classes, classes_the_annotations_lack, classes_without_a_comma)
