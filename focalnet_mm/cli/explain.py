@@ -54,7 +54,7 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if args.images and not args.out:
         parser.error('name a folder for the pictures with --out')
     out = Path(args.out or '.')
-    with in_one_sentence(parser):
+    with in_one_sentence(parser, (Exception,)):
         if args.images:
             check_folder(out, args.force)
         cfg = load_config(args.config, args.cfg_options)
@@ -69,9 +69,9 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             choose_blocks(backbone, args.stage, args.block)
         except IndexError as error:
             raise ValueError(error) from error
-        if args.objects:
-            with in_one_sentence(parser, (OSError,), cfg):
-                _print_norm_on_objects(cfg, model, args)
+    if args.objects:
+        with in_one_sentence(parser, cfg=cfg):
+            _print_norm_on_objects(cfg, model, args)
     if args.checkpoint is None and not backbone.pretrained:
         print('No --checkpoint, and the config names none for the backbone: the weights are random.')
     if other:

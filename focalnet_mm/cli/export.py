@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    with in_one_sentence(parser):
+    with in_one_sentence(parser, (Exception,)):
         cfg = load_config(args.config, args.cfg_options)
+        model = load_model(cfg, args.checkpoint)
+    with in_one_sentence(parser):
         out = args.out or Path(cfg.work_dir) / f'{Path(args.config).stem}-{args.part}{FORMATS[args.to]}'
-        export_model(load_model(cfg, args.checkpoint), out, args.to, args.part, args.force, say, cfg)
+        export_model(model, out, args.to, args.part, args.force, say, cfg)

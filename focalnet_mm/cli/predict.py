@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    with in_one_sentence(parser):
+    with in_one_sentence(parser, (Exception,)):
         out = check_folder(args.out, args.force)
         cfg = load_config(args.config, args.cfg_options)
         pipeline = ImagePipeline(cfg)

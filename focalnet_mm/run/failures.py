@@ -157,8 +157,14 @@ def _is_of_source(path: str, key: str, cfg: Config) -> bool:
             settings.get('metainfo') or {}).get('classes'):
         return False
     root = os.path.normpath(cfg.get('data_root') or '')
-    below = os.path.relpath(path, root) if _is_below(path, root) and os.path.normpath(path) != root else path
-    return bool((_words(below) - _COMMON_WORDS) & _words(source))
+    if not _is_below(path, root):
+        below = {path}
+    elif os.path.normpath(path) != root:
+        below = {os.path.relpath(path, root)}
+    else:  # Where all is missing, what should lie there tells whose data it is.
+        below = {path, *(os.path.relpath(place, root) for other, place in _dataset_paths(
+            _PATH_KEY.sub('', key), settings) if _is_below(place, root))}
+    return bool((_words(' '.join(below)) - _COMMON_WORDS) & _words(source))
 
 
 def _words(text: str) -> set[str]:

@@ -67,8 +67,8 @@ class TestTrainAndTest:
                    f'data_root={shapes}/coco', *SMALL, expect=1)
         assert out.endswith('and this config predicts masks; leave --tta out.\n')
 
-    def test_missing_data(self, tmp_path, tool):
-        for name, extra in (('train.py', []), ('test.py', ['x.pth'])):
+    def test_missing_data(self, trained, tmp_path, tool):
+        for name, extra in (('train.py', []), ('test.py', [trained / 'epoch_1.pth'])):
             out = tool(name, 'configs/mmdet/maskrcnn_focalnet_b_1x.py', *extra, '--work-dir', tmp_path,
                        '--cfg-options', f'data_root={tmp_path}/nowhere', expect=1)
             assert re.search(rf'^{name}: {tmp_path}/nowhere/?, which \w+_dataloader.dataset.data_root names, does not '

@@ -206,7 +206,7 @@ def test_signals(number, kind, model, tmp_path):
     process = subprocess.Popen(
         [sys.executable, ROOT / 'tools/predict.py', *model, tmp_path / ('in.avi' if kind == 'film' else 'in'),
          '--out', tmp_path / 'out', '--device', 'cpu'], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+        text=True, env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)})
     part = tmp_path / 'out' / 'predictions.json.part'
     deadline = time.time() + 120
     while time.time() < deadline and not (part.is_file() and part.read_text().count('\n') > 5):

@@ -53,6 +53,13 @@ class TestMissing:
             'COCO 2017 (train2017, val2017) from https://cocodataset.org; or point to your copy of the data with '
             '--cfg-options data_root=DIR.')
 
+    def test_nothing_where_the_user_says(self, load, tmp_path):
+        root = tmp_path / 'nowhere'
+        assert 'download COCO' in explain_missing(f'{root}/annotations/instances_train2017.json', load(root))
+        own = load(root, **{'train_dataloader.dataset.dataset.ann_file': 'ships.json',
+                            'train_dataloader.dataset.dataset.data_prefix.img': 'pictures/'})
+        assert 'download' not in explain_missing(f'{root}/ships.json', own)
+
     @pytest.mark.parametrize(('gone', 'key'), [
         ('train2017', 'train_dataloader.dataset.dataset.data_prefix.img'),
         ('annotations/instances_val2017.json', 'val_dataloader.dataset.ann_file'),
