@@ -26,7 +26,7 @@ def jobs_of(models: Sequence[str], peers: Mapping[str, str], sizes: Sequence[Seq
         sizes: Height, width, batch and focal window.
         steps: ``inference`` and ``training``.
         dtypes: Data types, float32 or what to autocast to.
-        modes: ``eager``, ``compile`` and ``with_cp``, which only a training step of ours has.
+        modes: ``eager``, ``compile``, and of training steps ``frozen`` and, for ours, ``with_cp``.
         arch: Variant of FocalNet.
         device: Where to compute.
         config: Of a whole detector, in place of backbones.
@@ -37,7 +37,9 @@ def jobs_of(models: Sequence[str], peers: Mapping[str, str], sizes: Sequence[Seq
     jobs = []
     for (height, width, batch, window), step, dtype, mode, model in itertools.product(
             sizes, steps, dtypes, modes, (*models, *peers)):
-        if mode == 'with_cp' and (model not in OURS or step == 'inference'):
+        if mode in ('frozen', 'with_cp') and step == 'inference':
+            continue
+        if mode == 'with_cp' and model not in OURS:
             continue
         another = model.startswith(('Swin', 'ConvNeXt')) or model in peers
         jobs.append(dict(

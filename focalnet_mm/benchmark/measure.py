@@ -58,6 +58,9 @@ def time_step(job: dict[str, Any]) -> dict[str, float]:
     # mmdet's Swin returns nothing from train().
     model.train(training)
     model, images = model.to(device), images.to(device)
+    if job['mode'] == 'frozen':
+        model.requires_grad_(False)
+        images.requires_grad_()
     before = resident('VmRSS') if device.type == 'cpu' else 0
     run = torch.compile(model) if job['mode'] == 'compile' else model
     dtype = DTYPES[job['dtype']]
@@ -70,6 +73,7 @@ def time_step(job: dict[str, Any]) -> dict[str, float]:
                 loss = sum(others, first)
         if training:
             loss.backward()
+            images.grad = None
             model.zero_grad(set_to_none=True)
         wait_for(device)
 

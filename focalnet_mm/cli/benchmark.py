@@ -34,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='what to measure (default: both)')
     parser.add_argument('--dtypes', nargs='+', default=['float32'], choices=list(DTYPES),
                         help='float32, or autocast to one of the others (default: %(default)s)')
-    parser.add_argument('--modes', nargs='+', default=['eager'], choices=['eager', 'compile', 'with_cp'],
-                        help='with_cp recomputes the blocks of ours in the backward pass (default: %(default)s)')
+    parser.add_argument('--modes', nargs='+', default=['eager'], choices=['eager', 'compile', 'with_cp', 'frozen'],
+                        help='with_cp recomputes the blocks of ours in the backward pass, frozen has a gradient of the '
+                        'images alone (default: %(default)s)')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu',
                         help='where to compute (default: %(default)s)')
     parser.add_argument('--repeats', type=int, default=3, help='processes of each measurement (default: %(default)s)')
@@ -54,7 +55,7 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     sizes = [tuple(map(int, size.replace('x', ':').split(':'))) for size in args.sizes]
     jobs = jobs_of(args.models, peers, sizes, args.steps, args.dtypes, args.modes, args.arch, args.device, args.config)
     if not jobs:
-        parser.error('there is nothing to measure: with_cp is a mode of training steps of ours')
+        parser.error('there is nothing to measure: with_cp and frozen are modes of training steps, with_cp of ours')
     with in_one_sentence(parser, (RuntimeError,)):
         rows = run_jobs(jobs, args.repeats)
     out = Path(args.out)

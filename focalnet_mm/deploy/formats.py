@@ -44,7 +44,7 @@ def write_file(module: nn.Module, images: Tensor, file: Path, to: str, names: Se
         names: The names of what it returns.
         facts: What the file says of itself.
     """
-    with _exportable(module):
+    with _exportable(module, to):
         {'onnx': _write_onnx, 'torchscript': _write_torchscript, 'pt2': _write_pt2}[to](
             module, images, file, names, dict(facts))
 
@@ -116,8 +116,23 @@ class _Upsample(nn.Module):
         return F.interpolate(x, **self.how)
 
 
-def _in_place_of(child: Any) -> nn.Module | None:
-    """What computes the same for sizes that are left open, where a module does not."""
+class _FlatLinear(nn.Module):
+    """A linear layer on a matrix: ONNX's Gemm adds the bias itself, its MatMul on more axes needs an Add beside it."""
+
+    def __init__(self, original: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = original.weight, original.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() < 3:
+            return F.linear(x, self.weight, self.bias)
+        return F.linear(x.flatten(0, -2), self.weight, self.bias).unflatten(0, x.shape[:-1])
+
+
+def _in_place_of(child: Any, to: str) -> nn.Module | None:
+    """What computes the same for sizes that are left open, where a module does not, or faster in a format."""
+    if to == 'onnx' and type(child) is nn.Linear and _is_plain(child):
+        return _FlatLinear(child)
     if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size not in (1, (1, 1)):
         return _AdaptiveAvgPool(child.output_size if isinstance(child.output_size, tuple) else (child.output_size,) * 2)
     kind = type(child)
@@ -127,13 +142,19 @@ def _in_place_of(child: Any) -> nn.Module | None:
     return None
 
 
+def _is_plain(layer: nn.Linear) -> bool:
+    """Whether a layer computes what its weight and bias say and nothing else."""
+    return layer.bias is not None and 'forward' not in vars(layer) and not (
+        layer._forward_hooks or layer._forward_pre_hooks)
+
+
 @contextlib.contextmanager
-def _exportable(module: nn.Module) -> Iterator[None]:
-    """Put what leaves sizes open in the place of what does not."""
+def _exportable(module: nn.Module, to: str) -> Iterator[None]:
+    """Put what suits a format, and leaves sizes open, in the place of what does not."""
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            other = _in_place_of(child)
+            other = _in_place_of(child, to)
             if other is not None:
                 replaced.append((parent, name, child))
                 setattr(parent, name, other)

@@ -6,6 +6,8 @@ import cv2
 import pytest
 import torch
 
+from focalnet_mm.benchmark import measure
+from focalnet_mm.benchmark.jobs import jobs_of
 from focalnet_mm.benchmark.measure import wait_for
 from focalnet_mm.benchmark.models import build
 
@@ -46,6 +48,23 @@ def test_table(tmp_path, tool):
     assert float(cells[11]) == pytest.approx(ours['seconds'] / ours['floor'], abs=0.06)
     chart = cv2.imread(str(tmp_path / 'out' / 'chart.png'))
     assert chart.std() > 10
+
+
+def test_frozen(monkeypatch):
+    """A training step that computes no gradient but that of the images."""
+    layer, wanted = torch.nn.Conv2d(3, 4, 3), []
+    layer.register_full_backward_hook(lambda _, inputs, __: wanted.append(inputs[0] is not None))
+    monkeypatch.setattr(measure, 'build', lambda job: layer)
+    monkeypatch.setattr(measure, '_MEASURED_SECONDS', 0)
+    job = dict(model='x', step='training', mode='frozen', dtype='float32', device='cpu', batch=1, height=8, width=8)
+    assert measure.time_step(job)['seconds'] > 0
+    assert wanted
+    assert all(wanted)
+    assert not any(parameter.requires_grad for parameter in layer.parameters())
+    jobs = jobs_of(['focalnet-mm', 'timm'], {}, [(8, 8, 1, 3)], ['inference', 'training'], ['float32'],
+                   ['eager', 'with_cp', 'frozen'], 'tiny-lrf', 'cpu', None)
+    assert [(job['model'], job['step'], job['mode']) for job in jobs if job['mode'] != 'eager'] == [
+        ('focalnet-mm', 'training', 'with_cp'), ('focalnet-mm', 'training', 'frozen'), ('timm', 'training', 'frozen')]
 
 
 def test_whole_detector(tmp_path, tool):
