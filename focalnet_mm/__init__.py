@@ -4,7 +4,7 @@ Importing this package registers the backbone ``FocalNet``, ``FocalNetOptimWrapp
 the hook ``FocalMapsHook`` and the reading of other people's checkpoints.
 """
 
-from . import weights
+from . import heads, weights
 from .backbone import ARCHS, FocalModulation, FocalNet
 from .backbone.optim import FocalNetOptimWrapperConstructor
 from .explain.hook import FocalMapsHook

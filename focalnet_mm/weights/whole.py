@@ -16,7 +16,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
 from .files import is_safetensors, read_checkpoint, read_rest
-from .layouts import convert, detect_layout
+from .layouts import convert, detect_layout, without_outer
 from .pickles import load_pickle
 
 __all__ = ['SCHEME', 'read_model', 'trained_classes', 'unwrapped']
@@ -66,8 +66,9 @@ def load_from_local(filename: str, map_location: Any) -> Any:
 def read_model(source: str | os.PathLike, map_location: Any = None) -> dict[str, Any]:
     """A checkpoint as mmengine's runner loads it, its tensors renamed to those of mmdet, mmseg or mmpretrain.
 
-    Official, timm's and transformers' classifiers become mmpretrain's, detrex's DINO becomes mmdet's; of everything
-    else only what wraps the whole model is taken off, see :func:`unwrapped`.
+    Official, timm's and transformers' classifiers become mmpretrain's; detrex's and FocalNet-DINO's DINO and mmdet 2's
+    Mask2Former become mmdet 3's; of everything else only what wraps the whole model is taken off, see
+    :func:`unwrapped`, and a prefix that all names have, as Lightning's ``model.``.
 
     Args:
         source: As :func:`~focalnet_mm.weights.read_checkpoint` takes it, with or without ``focalnet://`` before it.
@@ -82,7 +83,7 @@ def read_model(source: str | os.PathLike, map_location: Any = None) -> dict[str,
         ValueError: The file is damaged, holds objects that could run code, or holds no tensors.
     """
     source = os.fspath(source).removeprefix(SCHEME)
-    state_dict = unwrapped(read_checkpoint(source))
+    state_dict = without_outer(unwrapped(read_checkpoint(source)))
     if detect_layout(state_dict) not in ('mm', None):
         state_dict = convert(state_dict, 'mm')
     return dict(state_dict=state_dict, meta=read_rest(source)[0])
