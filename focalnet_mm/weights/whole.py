@@ -6,17 +6,19 @@ which since torch 2.6 refuses the history of logged values and the arrays beside
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.registry import DATASETS
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
 from .files import is_safetensors, read_checkpoint, read_rest
-from .layouts import convert, detect_layout, without_outer
+from .layouts import convert, detect_layout, idea_dino, without_outer
 from .pickles import load_pickle
 
 __all__ = ['SCHEME', 'read_model', 'trained_classes', 'unwrapped']
@@ -75,7 +77,8 @@ def read_model(source: str | os.PathLike, map_location: Any = None) -> dict[str,
         map_location: Not used: tensors are on the CPU until they are copied into a model.
 
     Returns:
-        ``state_dict``, and ``meta``, in which checkpoints of training runs have the classes.
+        ``state_dict``, and ``meta``, in which checkpoints of training runs have the classes; so has that of
+        FocalNet-DINO's, whose rows tell the data set, where mmdet is installed.
 
     Raises:
         FileNotFoundError: There is no such file, repository or revision.
@@ -84,9 +87,20 @@ def read_model(source: str | os.PathLike, map_location: Any = None) -> dict[str,
     """
     source = os.fspath(source).removeprefix(SCHEME)
     state_dict = without_outer(unwrapped(read_checkpoint(source)))
-    if detect_layout(state_dict) not in ('mm', None):
+    meta, _ = read_rest(source)
+    layout = detect_layout(state_dict)
+    if layout == 'idea-dino':
+        meta = {**_meta_of(idea_dino.data_set(state_dict)), **meta}
+    if layout not in ('mm', None):
         state_dict = convert(state_dict, 'mm')
-    return dict(state_dict=state_dict, meta=read_rest(source)[0])
+    return dict(state_dict=state_dict, meta=meta)
+
+
+def _meta_of(data_set: str | None) -> dict[str, Any]:
+    """The classes of one of mmdet's data sets as its runner notes them."""
+    # Asking for it loads mmdet.
+    kind = DATASETS.get(f'mmdet.{data_set}') if data_set and importlib.util.find_spec('mmdet') else None
+    return {} if kind is None else {'dataset_meta': {'classes': kind.METAINFO['classes']}}
 
 
 def trained_classes(meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 
-from focalnet_mm.weights import convert, detect_layout, load_into, read_checkpoint
+from focalnet_mm.weights import convert, detect_layout, load_into, read_checkpoint, read_model, trained_classes
 from focalnet_mm.weights.layouts.idea_dino import category_ids
 from tests.helpers import idea_dino
 from tests.helpers.tools import ROOT
@@ -18,15 +18,14 @@ SIZE = (96, 128)
 
 
 def ids_of_coco():
-    """mmdet's classes of COCO as the category ids of its annotation files."""
+    """The category ids of COCO's annotation files."""
     from pycocotools.coco import COCO
 
     from tests.conftest import SAMPLES
     file = SAMPLES / 'coco' / 'annotations' / 'instances_val2017.json'
     if not file.is_file():
         pytest.skip(f'no COCO samples at {file}')
-    from mmdet.datasets import CocoDataset
-    return COCO(str(file)).getCatIds(), CocoDataset.METAINFO['classes']
+    return COCO(str(file)).getCatIds()
 
 
 @pytest.fixture(scope='module')
@@ -63,6 +62,15 @@ def found_by(model, image):
         return model.predict(image, [sample])[0].pred_instances
 
 
+def with_rows(theirs, rows):
+    """The tensors of a detector of so many classes."""
+    wide = {name: torch.randn(rows + (name == 'label_enc.weight'), *tensor.shape[1:])
+            if 'class_embed' in name or name == 'label_enc.weight' else tensor for name, tensor in theirs.items()}
+    copies = {name: wide[name.removeprefix('transformer.decoder.')] for name in wide
+              if name.startswith('transformer.decoder.class_embed.')}
+    return {**wide, **copies}
+
+
 def test_detections(model, theirs, tmp_path):
     torch.save({'model': theirs, 'optimizer': {}, 'epoch': 3, 'args': argparse.Namespace(lr=1e-4)}, tmp_path / 'x.pth')
     assert detect_layout(theirs) == 'idea-dino'
@@ -91,7 +99,7 @@ def test_detections(model, theirs, tmp_path):
 
 def test_way_back(model, theirs, log):
     ours = convert(theirs, 'mm')
-    assert any('The 91 class rows are numbered by category ids: the 80 of COCO are taken.' in line for line in log)
+    assert any('The 91 class rows are numbered by category ids: the 80 of CocoDataset are' in line for line in log)
     assert ours.keys() == model.state_dict().keys()
     back = convert(ours, 'idea-dino')
     assert back.keys() == theirs.keys()
@@ -111,19 +119,21 @@ def test_way_back(model, theirs, log):
 
 
 def test_rows_of_coco():
-    ids, classes = ids_of_coco()
-    assert list(category_ids(91)) == ids
-    assert len(classes) == len(ids)
+    assert list(category_ids(91)) == ids_of_coco()
+
+
+@pytest.mark.parametrize(('rows', 'name'), [(91, 'CocoDataset'), (366, 'Objects365V2Dataset'), (20, None)])
+def test_classes_have_names(theirs, tmp_path, rows, name):
+    import mmdet.datasets
+    torch.save({'model': with_rows(theirs, rows)}, tmp_path / 'x.pth')
+    classes = trained_classes(read_model(tmp_path / 'x.pth')['meta'])
+    assert classes == ({} if name is None else {'classes': getattr(mmdet.datasets, name).METAINFO['classes']})
 
 
 @pytest.mark.parametrize(('rows', 'used'), [(366, range(1, 366)), (20, range(20))])
 def test_rows_of_others(model, theirs, rows, used):
     """Objects365's ids from 1 to 365, and a class each of whatever else there is."""
-    wide = {name: torch.randn(rows + (name == 'label_enc.weight'), *tensor.shape[1:])
-            if 'class_embed' in name or name == 'label_enc.weight' else tensor for name, tensor in theirs.items()}
-    for name in list(wide):
-        if name.startswith('transformer.decoder.class_embed.'):
-            wide[name] = wide[name.removeprefix('transformer.decoder.')]
+    wide = with_rows(theirs, rows)
     ours = convert(wide, 'mm')
     for name, theirs_name in (('bbox_head.cls_branches.0.weight', 'class_embed.0.weight'),
                               ('bbox_head.cls_branches.2.bias', 'transformer.enc_out_class_embed.bias'),
@@ -156,5 +166,11 @@ def test_backbone_and_wrappers(model, theirs, tmp_path):
 
 def test_copies_that_differ(theirs):
     name = 'transformer.decoder.bbox_embed.0.layers.0.bias'
-    with pytest.raises(ValueError, match=f'^{name} differs from bbox_embed.0.layers.0.bias, although'):
+    with pytest.raises(ValueError, match=r'differs from bbox_embed\.0\.layers\.0\.bias, although the decoder'):
         convert({**theirs, name: theirs[name] + 1}, 'mm')
+
+
+def test_rows_that_differ(theirs):
+    name = 'transformer.enc_out_class_embed.bias'
+    with pytest.raises(ValueError, match=r'^The classifiers have 90 and 91 rows of classes, the label embedding 92'):
+        convert({**theirs, name: theirs[name][1:]}, 'mm')

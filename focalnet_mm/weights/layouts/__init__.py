@@ -93,7 +93,8 @@ def convert(state_dict: Mapping[str, Tensor], to: str, arch: str | None = None,
         raise ValueError(f'These tensors cannot be converted: {error}.') from None
     backbone, heads = _take_apart(state_dict, prefix, layout)
     if backbone_only:
-        left_out = [*heads, *(name for name in backbone if name.startswith('head.')), *_norms_without_place(backbone, to)]
+        left_out = [*heads, *(name for name in backbone if name.startswith('head.'))]
+        left_out += _norms_without_place(backbone, to)
         backbone = {name: tensor for name, tensor in backbone.items() if name not in left_out}
         heads = {}
         if left_out:
@@ -165,9 +166,11 @@ def _find(state_dict: Mapping[str, Tensor], prefix: str | None = None) -> tuple[
                     found[start.removesuffix('focalnet.') if layout == 'transformers' else start] = layout
     for start in list(found):
         outer = relation_detr.outer(state_dict, start)
-        if outer is not None and prefix is None:
-            del found[start]
+        if outer is not None:
             found[outer] = 'relation-detr'
+            # Who asks for the network alone gets it.
+            if prefix is None:
+                del found[start]
     if prefix is not None:
         # mmengine adds the dot too.
         if prefix not in found and f'{prefix}.' in found:
@@ -216,7 +219,8 @@ def _to_detector(backbone: Mapping[str, Tensor], heads: Mapping[str, Tensor], to
     renamed = module.from_mm(heads)
     if module.SIGN not in renamed or any(name.startswith('head.') for name in backbone):
         others = ', '.join(name for name in LAYOUTS if name not in _DETECTORS)
-        raise ValueError(f'The layout {to} is that of {module.KIND}, which these tensors are not: choose from {others}.')
+        raise ValueError(f'The layout {to} is that of {module.KIND}, which these tensors are not: choose from '
+                         f'{others}.')
     return {**{prefix + name: tensor for name, tensor in backbone.items()}, **renamed}
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .names import backward, rename
 
-__all__ = ['KIND', 'SIGN', 'category_ids', 'from_mm', 'to_mm']
+__all__ = ['KIND', 'SIGN', 'category_ids', 'data_set', 'from_mm', 'to_mm']
 
 #: What models are of this layout.
 KIND = "the DINO detectors of IDEA-Research and FocalNet-DINO"
@@ -23,10 +23,10 @@ KIND = "the DINO detectors of IDEA-Research and FocalNet-DINO"
 SIGN = 'transformer.encoder.layers.0.self_attn.sampling_offsets.weight'
 # The category ids from 1 to 90 that COCO's detection data have no boxes of.
 _UNUSED_BY_COCO = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
-# Rows of the classifiers → data set, and the ids of its categories in order.
+# Rows of the classifiers → mmdet's class of the data set, and the ids of its categories in order.
 _DATA_SETS = {
-    91: ('COCO', tuple(i for i in range(1, 91) if i not in _UNUSED_BY_COCO)),
-    366: ('Objects365', tuple(range(1, 366))),
+    91: ('CocoDataset', tuple(i for i in range(1, 91) if i not in _UNUSED_BY_COCO)),
+    366: ('Objects365V2Dataset', tuple(range(1, 366))),
 }
 # What the classifier says of ids that no category has: their sigmoid is 0.
 _NEVER = -100.0
@@ -48,11 +48,17 @@ def category_ids(rows: int) -> Sequence[int]:
     return _DATA_SETS[rows][1] if rows in _DATA_SETS else range(rows)
 
 
+def data_set(state_dict: Mapping[str, Tensor]) -> str | None:
+    """mmdet's class of the data set that a detector in this layout was trained on, or ``None`` where it is unknown."""
+    rows = next((len(tensor) for name, tensor in state_dict.items() if name.endswith('class_embed.0.bias')), 0)
+    return _DATA_SETS[rows][0] if rows in _DATA_SETS else None
+
+
 def to_mm(heads: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors beside the backbone by mmdet's names, with the rows of classes that the data set has.
 
     Raises:
-        ValueError: Copies of a tensor differ.
+        ValueError: Copies of a tensor differ, or the rows of two classifiers.
     """
     _check_copies(heads)
     inputs = [name for name in heads if re.fullmatch(r'input_proj\.\d+\.0\.weight', name)]
@@ -128,14 +134,21 @@ def _table(joined: int, made: int, stages: int) -> Iterator[tuple[str, str]]:
 def _check_copies(heads: Mapping[str, Tensor]) -> None:
     for name, tensor in heads.items():
         original = name.removeprefix(_DECODER)
-        if name != original and original.startswith(_COPIED):
-            if original not in heads or not torch.equal(heads[original], tensor):
-                raise ValueError(f'{name} differs from {original}, although the decoder and the detector share them: '
-                                 'the checkpoint is damaged.')
+        if name != original and original.startswith(_COPIED) and (
+                original not in heads or not torch.equal(heads[original], tensor)):
+            raise ValueError(f'{name} differs from {original}, although the decoder and the detector share them: '
+                             'the checkpoint is damaged.')
 
 
 def _rows(heads: Mapping[str, Tensor]) -> int | None:
-    return next((len(tensor) for name, tensor in heads.items() if _CLASSIFIER.match(name)), None)
+    """How many rows the classifiers have."""
+    found = {len(tensor) for name, tensor in heads.items() if _CLASSIFIER.match(name)}
+    labels = heads.get(_LABELS)
+    if len(found) > 1 or (found and labels is not None and len(labels) < max(found)):
+        raise ValueError(f'The classifiers have {" and ".join(map(str, sorted(found)))} rows of classes, the label '
+                         f'embedding {0 if labels is None else len(labels)}, and all should be of the same classes: '
+                         'the checkpoint is damaged.')
+    return next(iter(found), None)
 
 
 def _spread(tensor: Tensor, rows: int, length: int, filling: float) -> Tensor:

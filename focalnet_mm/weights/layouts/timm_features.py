@@ -1,4 +1,4 @@
-"""timm's FocalNet as ``features_only=True`` builds it: no classifier, no norm, and stages that are named in one word."""
+"""timm's FocalNet as ``features_only=True`` builds it: no classifier, no norm, and stages named in one word."""
 
 from __future__ import annotations
 
