@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from focalnet_mm import ARCHS, FocalNet
-from focalnet_mm.weights import convert, detect_layout, load_into, read_model
+from focalnet_mm.weights import convert, detect_layout, load_into, read_checkpoint, read_model
 from tests.helpers.classifiers import TIMM_NAMES
 
 
@@ -96,6 +96,29 @@ def test_lightning(tmp_path, classifier, same):
     torch.save({'state_dict': {**{f'model.{name}': tensor for name, tensor in whole.items()},
                                'loss.scale': torch.ones(1)}}, tmp_path / 'y.ckpt')
     assert 'model.head.extra.weight' in read_model(tmp_path / 'y.ckpt')['state_dict']
+
+
+def test_deepspeed(tmp_path, classifier, same):
+    """A run's folder, a checkpoint's folder, and its file; parts are refused."""
+    _, state = classifier('tiny-srf')
+    run = tmp_path / 'run'
+    step = run / 'global_step10'
+    step.mkdir(parents=True)
+    (run / 'latest').write_text('global_step10')
+    file = step / 'mp_rank_00_model_states.pt'
+    torch.save({'module': {f'module.{name}': tensor for name, tensor in state.items()}, 'buffer_names': [],
+                'optimizer': None, 'param_shapes': [{'a': torch.Size([1])}], 'ds_version': '0.15'}, file)
+    for source in (run, step, file):
+        same(convert(read_checkpoint(source), 'official'), state)
+        assert read_model(source)['state_dict'].keys() == convert(state, 'mm').keys()
+    (step / 'mp_rank_01_model_states.pt').touch()
+    with pytest.raises(ValueError, match=r'global_step10 has the tensors in parts, .* join them .* zero_to_fp32\.py'):
+        read_checkpoint(run)
+    for path in step.iterdir():
+        path.unlink()
+    (step / 'zero_pp_rank_0_mp_rank_00_model_states.pt').touch()
+    with pytest.raises(ValueError, match=r'\(zero_pp_rank_0_mp_rank_00_model_states\.pt, …\)'):
+        read_checkpoint(run)
 
 
 @pytest.fixture(scope='module')
