@@ -106,6 +106,9 @@ def convert(state_dict: Mapping[str, Tensor], to: str, arch: str | None = None,
     if heads:
         raise ValueError(f'The layout {to} has no place for {len(heads)} tensors of the heads ({shorten(heads)}): '
                          'convert the backbone alone, with backbone_only.')
+    if read_settings(backbone)['depthwise_convs'] and to not in ('official', 'relation-detr'):
+        raise ValueError(f"These are tensors of X-Decoder's Focal-T (tiny-dw), and the FocalNet of the layout {to} "
+                         'lacks their depthwise convolutions: it has no place for them.')
     if to != 'relation-detr':
         backbone = _with_one_norm(backbone)
     surplus = _norms_without_place(backbone, to)
