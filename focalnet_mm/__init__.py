@@ -1,14 +1,15 @@
 """Focal Modulation Networks for OpenMMLab.
 
 Importing this package registers the backbone ``FocalNet``, ``FocalNetOptimWrapperConstructor`` for its learning rates,
-the hook ``FocalMapsHook`` and the reading of other people's checkpoints.
+the hook ``FocalMapsHook``, the head ``SharedDINOHead`` and the reading of other people's checkpoints.
 """
 
 from . import weights
 from .backbone import ARCHS, FocalModulation, FocalNet
 from .backbone.optim import FocalNetOptimWrapperConstructor
 from .explain.hook import FocalMapsHook
+from .heads import SharedDINOHead
 
 __version__ = '0.1.0'
-__all__ = ['ARCHS', 'FocalMapsHook', 'FocalModulation', 'FocalNet', 'FocalNetOptimWrapperConstructor', '__version__',
-           'weights']
+__all__ = ['ARCHS', 'FocalMapsHook', 'FocalModulation', 'FocalNet', 'FocalNetOptimWrapperConstructor', 'SharedDINOHead',
+           '__version__', 'weights']

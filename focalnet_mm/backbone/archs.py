@@ -18,10 +18,12 @@ __all__ = ['ARCHS', 'guess_arch', 'read_settings', 'resolve_arch', 'variant']
 DEFAULTS: dict[str, Any] = dict(
     patch_size=4,
     conv_stem=False,
+    stem_padding=2,
     layer_scale_init_value=0.0,
     post_norm=False,
     post_norm_in_modulation=False,
     normalize_modulator=False,
+    depthwise_convs=False,
 )
 REQUIRED = ('embed_dims', 'depths', 'focal_levels', 'focal_windows')
 
@@ -31,6 +33,9 @@ _SCALED_UP = dict(depths=(2, 2, 18, 2), conv_stem=True, post_norm=True, layer_sc
 ARCHS: dict[str, dict[str, Any]] = {
     'tiny-srf': dict(embed_dims=96, depths=(2, 2, 6, 2), focal_levels=2, focal_windows=3),
     'tiny-lrf': dict(embed_dims=96, depths=(2, 2, 6, 2), focal_levels=3, focal_windows=3),
+    # X-Decoder's and SEEM's Focal-T.
+    'tiny-dw': dict(embed_dims=96, depths=(2, 2, 6, 2), focal_levels=3, focal_windows=3, conv_stem=True, stem_padding=3,
+                    post_norm=True, layer_scale_init_value=1e-4, normalize_modulator=True, depthwise_convs=True),
     'small-srf': dict(embed_dims=96, depths=(2, 2, 18, 2), focal_levels=2, focal_windows=3),
     'small-lrf': dict(embed_dims=96, depths=(2, 2, 18, 2), focal_levels=3, focal_windows=3),
     'base-srf': dict(embed_dims=128, depths=(2, 2, 18, 2), focal_levels=2, focal_windows=3),
@@ -94,7 +99,8 @@ def read_settings(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
     Returns:
         ``embed_dims``, ``depths`` and ``focal_levels`` as :class:`~focalnet_mm.FocalNet` takes them, the kernel of the
-        stem, and whether there are a layer scale and norms inside the modulation; ``None`` where a tensor is missing.
+        stem, and whether there are a layer scale, norms inside the modulation and depthwise convolutions before it;
+        ``None`` where a tensor is missing.
     """
     depths: dict[int, int] = {}
     for name in tensors:
@@ -113,6 +119,7 @@ def read_settings(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         stem_kernel=None if stem is None else stem.shape[-1],
         layer_scale='layers.0.blocks.0.gamma_1' in tensors,
         post_norm_in_modulation='layers.0.blocks.0.modulation.ln.weight' in tensors,
+        depthwise_convs='layers.0.blocks.0.dw1.weight' in tensors,
     )
 
 
@@ -136,7 +143,8 @@ def guess_arch(tensors: Mapping[str, Tensor]) -> str | None:
                 and set(found['focal_levels']) == {settings['focal_levels']}
                 and found['stem_kernel'] == (7 if settings['conv_stem'] else settings['patch_size'])
                 and found['layer_scale'] == bool(settings['layer_scale_init_value'])
-                and found['post_norm_in_modulation'] == settings['post_norm_in_modulation']):
+                and found['post_norm_in_modulation'] == settings['post_norm_in_modulation']
+                and found['depthwise_convs'] == settings['depthwise_convs']):
             return name
     return None
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from . import compute
 from .archs import resolve_arch
 from .block import Block, PatchEmbed, Stage
+from .depthwise import DepthwiseBlock
 from .modulation import FocalModulation
 from .parts import named_parts, plain_name, unregistered_parts
 
@@ -46,13 +47,15 @@ class FocalNet(BaseModule):
         patch_size (int, optional): Stride of the stem; without ``conv_stem`` its kernel too.
         conv_stem (bool, optional): Overlapping convolutions, 7×7 in the stem and 3×3 in the downsampling, in place of
             patches that do not overlap.
-        stem_padding (int): Padding of the 7×7 stem. The public checkpoints were trained with 2; the authors'
-            detection code says 3. Defaults to 2.
+        stem_padding (int, optional): Padding of the 7×7 stem. The public checkpoints were trained with 2, those of
+            ``tiny-dw`` with 3; the authors' detection code says 3.
         patch_norm (bool): Normalise the output of the stem. Defaults to True.
         layer_scale_init_value (float, optional): Initial value of the layer scale; 0 means no layer scale.
         post_norm (bool, optional): Normalise the outputs of modulation and MLP in place of their inputs.
         post_norm_in_modulation (bool, optional): Normalise inside the modulation, before its last projection.
         normalize_modulator (bool, optional): Divide the aggregated context by the number of levels + 1.
+        depthwise_convs (bool, optional): Blocks as X-Decoder's Focal-T has them, see
+            :class:`~focalnet_mm.backbone.depthwise.DepthwiseBlock`.
         in_channels (int): Channels of the image. Defaults to 3.
         mlp_ratio (float): Hidden channels of the MLP by its input channels. Defaults to 4.
         drop_rate (float): Dropout after the stem, in the modulation and in the MLP. Defaults to 0.
@@ -96,12 +99,13 @@ class FocalNet(BaseModule):
         focal_factor: int | Sequence[int] = 2,
         patch_size: int | None = None,
         conv_stem: bool | None = None,
-        stem_padding: int = 2,
+        stem_padding: int | None = None,
         patch_norm: bool = True,
         layer_scale_init_value: float | None = None,
         post_norm: bool | None = None,
         post_norm_in_modulation: bool | None = None,
         normalize_modulator: bool | None = None,
+        depthwise_convs: bool | None = None,
         in_channels: int = 3,
         mlp_ratio: float = 4.0,
         drop_rate: float = 0.0,
@@ -118,7 +122,8 @@ class FocalNet(BaseModule):
             focal_factor=focal_factor, patch_size=patch_size, conv_stem=conv_stem, in_channels=in_channels,
             layer_scale_init_value=layer_scale_init_value, post_norm=post_norm, mlp_ratio=mlp_ratio,
             post_norm_in_modulation=post_norm_in_modulation, normalize_modulator=normalize_modulator,
-            drop_rate=drop_rate, drop_path_rate=drop_path_rate)
+            drop_rate=drop_rate, drop_path_rate=drop_path_rate, stem_padding=stem_padding,
+            depthwise_convs=depthwise_convs)
         num_stages = len(settings['depths'])
         _check_choices(frozen_stages, implementation, num_stages)
         self.out_indices = _stages_to_return(out_indices, num_stages)
@@ -135,7 +140,7 @@ class FocalNet(BaseModule):
         #: Stride of each returned feature map, in pixels of the image.
         self.out_strides = tuple(settings['patch_size'] * 2**i for i in self.out_indices)
 
-        self.patch_embed = _build_stem(settings, stem_padding, patch_norm)
+        self.patch_embed = _build_stem(settings, patch_norm)
         self.pos_drop = nn.Dropout(drop_rate)
         drop_path_rates = iter(np.linspace(0, drop_path_rate, sum(settings['depths'])).tolist())
         self.layers = nn.ModuleList(
@@ -346,17 +351,18 @@ def _stages_to_return(out_indices: int | Sequence[int] | None, num_stages: int) 
     return indices
 
 
-def _build_stem(settings: Mapping[str, Any], padding: int, norm: bool) -> PatchEmbed:
+def _build_stem(settings: Mapping[str, Any], norm: bool) -> PatchEmbed:
     stride = settings['patch_size']
-    kernel, padding = (7, padding) if settings['conv_stem'] else (stride, 0)
+    kernel, padding = (7, settings['stem_padding']) if settings['conv_stem'] else (stride, 0)
     return PatchEmbed(settings['in_channels'], settings['embed_dims'], kernel, stride, padding, norm)
 
 
 def _build_stage(settings: Mapping[str, Any], stage: int, channels: int, next_channels: int | None,
                  drop_path_rates: Iterator[float]) -> Stage:
     """A stage of so many channels, and the downsampling to the next one's where there is a next one."""
+    kind = DepthwiseBlock if settings['depthwise_convs'] else Block
     blocks = [
-        Block(
+        kind(
             channels,
             FocalModulation(
                 channels, settings['focal_levels'][stage], settings['focal_windows'][stage],

@@ -20,7 +20,7 @@ from mmengine.logging import print_log
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-__all__ = ['download', 'download_from_hub', 'parse_hub_name', 'sha256']
+__all__ = ['cached_files', 'download', 'download_from_hub', 'files_on_hub', 'parse_hub_name', 'sha256']
 
 #: A server that sends nothing for so many seconds has stalled.
 STALL_SECONDS = 10
@@ -266,6 +266,48 @@ def download_from_hub(repo: str, revision: str | None, file: str) -> Path | None
                                 'log in with `hf auth login`.') from error
     except OSError as error:
         raise ConnectionError(f'{where}/{file} could not be downloaded: {_first_line(error)}.') from error
+
+
+def files_on_hub(repo: str, revision: str | None) -> list[str]:
+    """The files of a repository on the Hugging Face Hub.
+
+    Args:
+        repo: ``owner/name``.
+        revision: Branch, tag or commit; ``None`` for the main branch.
+
+    Returns:
+        Their paths in the repository; none where the Hub does not tell.
+
+    Raises:
+        ConnectionError: The Hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import EntryNotFoundError
+    try:
+        return sorted(HfApi().list_repo_files(repo, revision=revision))
+    except EntryNotFoundError:
+        return []
+    except OSError as error:
+        raise ConnectionError(f'The files of hf://{repo} could not be listed ({_first_line(error)}): check the '
+                              'connection, or name the file.') from error
+
+
+def cached_files(repo: str, revision: str | None) -> list[str]:
+    """The files of a repository on the Hugging Face Hub that are in the cache of ``huggingface_hub``.
+
+    Args:
+        repo: ``owner/name``.
+        revision: Branch, tag or commit; ``None`` for the main branch.
+
+    Returns:
+        Their paths in the repository.
+    """
+    from huggingface_hub import snapshot_download
+    try:
+        folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+    except OSError:
+        return []
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file())
 
 
 def _first_line(error: BaseException) -> str:

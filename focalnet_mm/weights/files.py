@@ -15,7 +15,8 @@ from mmengine.logging import print_log
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import Tensor
 
-from .download import download, download_from_hub, parse_hub_name
+from .deepspeed import find_states
+from .download import cached_files, download, download_from_hub, files_on_hub, parse_hub_name
 from .pickles import ForgedError, declared_limit, load_pickle
 
 __all__ = ['META_KEY', 'is_safetensors', 'local_file', 'read_checkpoint', 'read_rest']
@@ -23,12 +24,15 @@ __all__ = ['META_KEY', 'is_safetensors', 'local_file', 'read_checkpoint', 'read_
 
 # The keys under which training code keeps the weights, in order of precedence. timm evaluates with the averaged
 # weights where there are any; mmengine's state_dict holds the averaged ones itself.
-_WRAPPERS = ('state_dict_ema', 'model_ema', 'state_dict', 'model')
+_WRAPPERS = ('state_dict_ema', 'model_ema', 'state_dict', 'model', 'module')
 #: Under which key the metadata of a safetensors file hold, as JSON, what mmengine notes beside the weights.
 META_KEY = 'mmengine_meta'
 # What save_pretrained and the hub call the weights of a model, in order of precedence.
 _INDEX = '.index.json'
 _STANDARD_NAMES = ('model.safetensors', f'model.safetensors{_INDEX}', 'pytorch_model.bin', f'pytorch_model.bin{_INDEX}')
+# How the names of checkpoints end, and how those begin that hold something else.
+_ENDINGS = ('.pth', '.pt', '.bin', '.safetensors', '.ckpt', '.pkl')
+_BESIDE = ('optimizer', 'scheduler', 'rng_state', 'training_args', 'scaler')
 
 _NAMED_MODELS = {
     'torchvision://': mmengine_checkpoint.get_torchvision_models,
@@ -61,18 +65,21 @@ def read_checkpoint(source: str | os.PathLike) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name.
 
     Reads what ``torch.save`` wrote, with ``weights_only=True``, and safetensors, each in one file or in several with an
-    index. The wrappers ``state_dict`` (as mmdet and mmseg write) and ``model`` (as the authors' classification code
-    writes) are taken off; of averaged weights (``state_dict_ema``, ``model_ema``, as timm writes) and others in one
-    file the averaged ones are taken, as timm does, and the log says so. Files are mapped into memory where their format
-    allows it, so that their tensors are read when they are used.
+    index, and pickles of NumPy arrays (as detectron2 publishes). The wrappers ``state_dict`` (as mmdet, mmseg and
+    Lightning write), ``model`` (as the authors' classification code writes) and ``module`` (DeepSpeed) are taken off;
+    of averaged weights (``state_dict_ema``, ``model_ema``, as timm writes) and others in one file the averaged ones are
+    taken, as timm does, and the log says so. Files are mapped into memory where their format allows it, so that their
+    tensors are read when they are used.
 
     Args:
         source: One of
 
-            - the path of a file, of the index of several files, or of a folder that ``save_pretrained`` wrote;
+            - the path of a file, of the index of several files, or of a folder that ``save_pretrained`` or DeepSpeed
+              wrote;
             - a URL of a file or index, ``http://`` or ``https://``, see :mod:`focalnet_mm.weights.download`;
             - ``hf://owner/name[@revision][/file]`` on the Hugging Face Hub, with the extra ``hub`` installed. Without a
-              file it is ``model.safetensors``, its index, ``pytorch_model.bin`` or its index, the first that is there;
+              file it is ``model.safetensors``, its index, ``pytorch_model.bin`` or its index, the first that is there,
+              else the only checkpoint of the repository, whatever its name;
             - a name or path that mmengine knows: ``torchvision://``, ``open-mmlab://``, ``mmcls://``, ``s3://`` and
               those of its other storage backends.
 
@@ -146,15 +153,11 @@ def _locate(source: str) -> tuple[Path, Callable[[str], Path]]:
         return download(source), lambda name: download(urljoin(source, name))
     if source.startswith('hf://'):
         repo, revision, file = parse_hub_name(source)
-        for name in (file,) if file else _STANDARD_NAMES:
-            path = download_from_hub(repo, revision, name)
-            if path is not None:
-                return path, functools.partial(_hub_sibling, repo, revision, name)
-        raise FileNotFoundError(f'{source}: the repository {repo} holds no {file or " or ".join(_STANDARD_NAMES)}: '
-                                'name another file of it.')
+        path, name = _on_hub(source, repo, revision, file)
+        return path, functools.partial(_hub_sibling, repo, revision, name)
     path = Path(source).expanduser()
     if path.is_dir():
-        found = next((path / name for name in _STANDARD_NAMES if (path / name).is_file()), None)
+        found = next((path / name for name in _STANDARD_NAMES if (path / name).is_file()), None) or find_states(path)
         if found is None:
             raise FileNotFoundError(f'{path} is a folder without {" or ".join(_STANDARD_NAMES)}: give the path of a '
                                     'checkpoint file.')
@@ -162,6 +165,32 @@ def _locate(source: str) -> tuple[Path, Callable[[str], Path]]:
     if not path.is_file():
         raise FileNotFoundError(f'The checkpoint {path} does not exist: give the path or URL of a checkpoint file.')
     return path, lambda name: path.parent / name
+
+
+def _on_hub(source: str, repo: str, revision: str | None, file: str | None) -> tuple[Path, str]:
+    """A file of a repository, the one that is named or else the weights, and its path in the repository."""
+    try:
+        for name in (file,) if file else _STANDARD_NAMES:
+            path = download_from_hub(repo, revision, name)
+            if path is not None:
+                return path, name
+        others = [] if file else [name for name in files_on_hub(repo, revision) if _is_checkpoint(name)]
+    except ConnectionError:
+        others = [] if file else [name for name in cached_files(repo, revision) if _is_checkpoint(name)]
+        if len(others) != 1:
+            raise
+    path = download_from_hub(repo, revision, others[0]) if len(others) == 1 else None
+    if path is None:
+        instead = f'one of {", ".join(others)}, as {source}/{others[0]}' if others else 'another file of it'
+        raise FileNotFoundError(f'{source}: the repository {repo} holds no {file or " or ".join(_STANDARD_NAMES)}: '
+                                f'name {instead}.')
+    return path, others[0]
+
+
+def _is_checkpoint(name: str) -> bool:
+    """Whether a file of a repository is one of weights, by its name, and not what trainers keep beside them."""
+    path = PurePosixPath(name)
+    return path.suffix in _ENDINGS and not path.stem.startswith(_BESIDE)
 
 
 def _hub_sibling(repo: str, revision: str | None, index: str, name: str) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from .numpy_pickles import is_numpy_pickle, read_numpy_pickle
 from .stand_ins import allowed, settle
 
 __all__ = ['ForgedError', 'declared_limit', 'load_pickle']
@@ -31,7 +32,7 @@ def declared_limit(path: Path) -> int:
 
 
 def load_pickle(path: Path, map_location: Any = 'cpu', mmap: bool = True, check: bool = True) -> Any:
-    """What ``torch.save`` wrote, read with ``weights_only=True``.
+    """What ``torch.save`` wrote, read with ``weights_only=True``, or a pickle of NumPy arrays.
 
     Besides tensors and plain values it may hold what mmengine's runner notes, see :mod:`.stand_ins`.
 
@@ -51,6 +52,8 @@ def load_pickle(path: Path, map_location: Any = 'cpu', mmap: bool = True, check:
     """
     try:
         # What older releases of torch saved is no archive, and cannot be mapped.
+        if is_numpy_pickle(path):
+            return read_numpy_pickle(path)
         archive = zipfile.is_zipfile(path)
         if archive:
             _check_archive(path, check)

@@ -6,17 +6,19 @@ which since torch 2.6 refuses the history of logged values and the arrays beside
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.registry import DATASETS
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
 from .files import is_safetensors, read_checkpoint, read_rest
-from .layouts import convert, detect_layout
+from .layouts import convert, detect_layout, idea_dino, without_outer
 from .pickles import load_pickle
 
 __all__ = ['SCHEME', 'read_model', 'trained_classes', 'unwrapped']
@@ -66,15 +68,17 @@ def load_from_local(filename: str, map_location: Any) -> Any:
 def read_model(source: str | os.PathLike, map_location: Any = None) -> dict[str, Any]:
     """A checkpoint as mmengine's runner loads it, its tensors renamed to those of mmdet, mmseg or mmpretrain.
 
-    Official, timm's and transformers' classifiers become mmpretrain's, detrex's DINO becomes mmdet's; of everything
-    else only what wraps the whole model is taken off, see :func:`unwrapped`.
+    Official, timm's and transformers' classifiers become mmpretrain's; detrex's and FocalNet-DINO's DINO and mmdet 2's
+    Mask2Former become mmdet 3's; of everything else only what wraps the whole model is taken off, see
+    :func:`unwrapped`, and a prefix that all names have, as Lightning's ``model.``.
 
     Args:
         source: As :func:`~focalnet_mm.weights.read_checkpoint` takes it, with or without ``focalnet://`` before it.
         map_location: Not used: tensors are on the CPU until they are copied into a model.
 
     Returns:
-        ``state_dict``, and ``meta``, in which checkpoints of training runs have the classes.
+        ``state_dict``, and ``meta``, in which checkpoints of training runs have the classes; so has that of
+        FocalNet-DINO's, whose rows tell the data set, where mmdet is installed.
 
     Raises:
         FileNotFoundError: There is no such file, repository or revision.
@@ -82,10 +86,21 @@ def read_model(source: str | os.PathLike, map_location: Any = None) -> dict[str,
         ValueError: The file is damaged, holds objects that could run code, or holds no tensors.
     """
     source = os.fspath(source).removeprefix(SCHEME)
-    state_dict = unwrapped(read_checkpoint(source))
-    if detect_layout(state_dict) not in ('mm', None):
+    state_dict = without_outer(unwrapped(read_checkpoint(source)))
+    meta, _ = read_rest(source)
+    layout = detect_layout(state_dict)
+    if layout == 'idea-dino':
+        meta = {**_meta_of(idea_dino.data_set(state_dict)), **meta}
+    if layout not in ('mm', None):
         state_dict = convert(state_dict, 'mm')
-    return dict(state_dict=state_dict, meta=read_rest(source)[0])
+    return dict(state_dict=state_dict, meta=meta)
+
+
+def _meta_of(data_set: str | None) -> dict[str, Any]:
+    """The classes of one of mmdet's data sets as its runner notes them."""
+    # Asking for it loads mmdet.
+    kind = DATASETS.get(f'mmdet.{data_set}') if data_set and importlib.util.find_spec('mmdet') else None
+    return {} if kind is None else {'dataset_meta': {'classes': kind.METAINFO['classes']}}
 
 
 def trained_classes(meta: Mapping[str, Any]) -> dict[str, Any]:

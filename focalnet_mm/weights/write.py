@@ -24,7 +24,8 @@ __all__ = ['convert_file', 'publish', 'transformers_config', 'write_checkpoint',
 _ENDINGS = ('.safetensors', '.pth')
 _TRANSFORMERS_FILES = ('model.safetensors', 'config.json')
 # Under which key each layout's own code keeps the weights in a .pth file.
-_WRAPPER = {'official': 'model', 'detrex': 'model', 'mm': 'state_dict'}
+_WRAPPER = {'official': 'model', 'detrex': 'model', 'idea-dino': 'model', 'relation-detr': 'model', 'mm': 'state_dict',
+            'mm2': 'state_dict'}
 
 
 def convert_file(source: str | os.PathLike, destination: str | os.PathLike, to: str, arch: str | None = None,

@@ -12,7 +12,7 @@ def test_every_timm_variant_has_an_arch():
 
 def test_deep_and_isotropic_variants_are_published_ones():
     assert {name for name in ARCHS if name not in TIMM_NAMES} == {
-        'tiny-deep', 'small-deep', 'base-deep', 'tiny-iso', 'small-iso', 'base-iso'}
+        'tiny-deep', 'small-deep', 'base-deep', 'tiny-iso', 'small-iso', 'base-iso', 'tiny-dw'}
 
 
 def test_unknown_name_suggests_the_nearest():

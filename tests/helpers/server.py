@@ -19,6 +19,7 @@ class Served:
         ranges: Whether a part may be asked for.
         version: Tells this version of the files from others.
         headers: Headers beside those of every file; of errors too.
+        errors: Path → what the header ``X-Error-Code`` says of it where it is not there.
         requests: (method, path, range asked for) of each request so far.
     """
 
@@ -28,6 +29,7 @@ class Served:
     ranges: bool = True
     version: str = '1'
     headers: dict[str, str | None] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     url: str = ''
 
@@ -50,7 +52,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         served.requests.append((self.command, self.path, asked))
         content = served.files.get(self.path)
         if content is None:
-            self._send_headers(404, {**served.headers, 'Content-Length': '0'})
+            error = {'X-Error-Code': served.errors[self.path]} if self.path in served.errors else {}
+            self._send_headers(404, {**served.headers, **error, 'Content-Length': '0'})
             return
         start = 0
         tag = f'"{served.version}{self.path}"'

@@ -218,13 +218,14 @@ class TestHub:
             yield served
 
     @staticmethod
-    def read(hub, tmp_path, source, **environment):
+    def read(hub, tmp_path, source, offline=False, **environment):
         code = ('import sys, focalnet_mm.weights as w\n'
                 'try: print("keys", *w.read_checkpoint(sys.argv[1]))\n'
                 'except Exception as error: print(type(error).__name__, error)')
         environment = {**os.environ, 'HF_ENDPOINT': hub.url, 'HF_HOME': str(tmp_path / 'hf'),
                        'HF_HUB_DISABLE_XET': '1', 'HF_HUB_DOWNLOAD_TIMEOUT': '1', **environment}
-        environment.pop('HF_HUB_OFFLINE', None)
+        if not offline:
+            environment.pop('HF_HUB_OFFLINE', None)
         done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, source], env=environment, text=True,
                               capture_output=True, timeout=120, check=False)
         return done.stdout.strip().splitlines()[-1]
@@ -246,6 +247,23 @@ class TestHub:
         hub.headers['X-Error-Code'] = 'EntryNotFound'
         found = self.read(hub, tmp_path, 'hf://o/n@v2/sub/model.safetensors.index.json', HF_HOME=str(tmp_path / 'new'))
         assert found.startswith('FileNotFoundError The repository hf://o/n holds no sub/m-2.safetensors, which ')
+
+    def test_the_only_checkpoint(self, hub, tmp_path):
+        """Whatever its name; two of them are named. Without a connection it is that of the cache."""
+        def listed(*names):
+            return json.dumps([dict(type='file', path=name, size=1, oid='0') for name in names]).encode()
+
+        tree = '/api/models/o/n/tree/main?recursive=True&expand=False'
+        hub.files[tree] = listed('.gitattributes', 'README.md', 'x.safetensors', 'optimizer.pt')
+        hub.files['/o/n/resolve/main/x.safetensors'] = CONTENT
+        for name in ('model.safetensors', 'pytorch_model.bin'):
+            for ending in ('', '.index.json'):
+                hub.errors[f'/o/n/resolve/main/{name}{ending}'] = 'EntryNotFound'
+        assert self.read(hub, tmp_path, 'hf://o/n') == 'keys a'
+        assert self.read(hub, tmp_path, 'hf://o/n', offline=True, HF_HUB_OFFLINE='1') == 'keys a'
+        hub.files[tree] = listed('a.pth', 'sub/b.ckpt')
+        found = self.read(hub, tmp_path, 'hf://o/n', HF_HOME=str(tmp_path / 'new'))
+        assert found.endswith('name one of a.pth, sub/b.ckpt, as hf://o/n/a.pth.')
 
     @pytest.mark.parametrize(('code', 'source', 'message'), [
         ('EntryNotFound', 'hf://o/n', 'FileNotFoundError hf://o/n: the repository o/n holds no model.safetensors or '),

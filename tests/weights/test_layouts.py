@@ -177,10 +177,10 @@ def test_transformers_base_model(classifier):
 
 def test_refused(classifier):
     _, state = classifier('tiny-srf')
-    with pytest.raises(ValueError, match=r"^Unknown layout 'keras': choose from official, timm, transformers, mm, det"):
+    with pytest.raises(ValueError, match=r"^Unknown layout 'keras': choose from official, timm, timm-features, t"):
         convert(state, 'keras')
     with pytest.raises(ValueError, match=r'^These tensors cannot be converted: it holds no FocalNet in the layout '
-                       r'official, timm, transformers, mm or detrex; its first tensors are conv\.weight\.$'):
+                       r'official, timm, .*, detrex or idea-dino; its first tensors are conv\.weight\.$'):
         convert({'conv.weight': torch.zeros(1)}, 'timm')
     with pytest.raises(ValueError, match='of no published variant, so that nothing tells whether their norms come'):
         convert(state, 'timm')

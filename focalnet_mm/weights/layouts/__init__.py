@@ -13,15 +13,20 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from ...backbone.archs import read_settings
-from . import detrex, mm, official, timm, transformers
+from . import detrex, idea_dino, mm, mm2, official, relation_detr, timm, timm_features, transformers
 from .names import rename, shorten
 
-__all__ = ['LAYOUTS', 'convert', 'detect_layout', 'layout_of', 'select_backbone', 'shorten']
+__all__ = ['LAYOUTS', 'convert', 'detect_layout', 'layout_of', 'select_backbone', 'shorten',
+           'without_outer']
 
 #: The layouts that :func:`convert` knows.
-LAYOUTS = ('official', 'timm', 'transformers', 'mm', 'detrex')
+LAYOUTS = ('official', 'timm', 'timm-features', 'transformers', 'relation-detr', 'mm', 'mm2', 'detrex', 'idea-dino')
 # Those of a backbone or classifier alone.
-_BARE = dict(official=official, timm=timm, transformers=transformers)
+_BARE = {'official': official, 'timm': timm, 'timm-features': timm_features, 'transformers': transformers,
+         'relation-detr': relation_detr}
+# Those of whole detectors, and what the names of their backbone's tensors begin with.
+_DETECTORS = {'mm2': (mm2, mm.PREFIX), 'detrex': (detrex, mm.PREFIX),
+              'idea-dino': (idea_dino, f'{mm.PREFIX}0.')}
 _OUTPUT_NORM = re.compile(r'norm(\d+)\.')
 _EMA = re.compile(r'(^|[._])ema([._]|$)')
 
@@ -35,7 +40,9 @@ def detect_layout(state_dict: Mapping[str, Tensor], prefix: str | None = None) -
 
     Returns:
         One of :data:`LAYOUTS`: ``mm`` for whole models of mmdet, mmseg and mmpretrain, and others whose backbone lies
-        under ``backbone.``; ``detrex`` for its DINO; or ``None`` where there is no FocalNet, or several.
+        under ``backbone.``; ``mm2`` for those of mmdet 2 that have other names; ``detrex`` and ``idea-dino`` for DINO
+        of detrex and of IDEA-Research's code, which FocalNet-DINO's is; or ``None`` where there is no FocalNet, or
+        several.
     """
     try:
         return layout_of(state_dict, prefix)
@@ -57,8 +64,11 @@ def convert(state_dict: Mapping[str, Tensor], to: str, arch: str | None = None,
     """Rename the tensors of a model; shapes follow, values stay as they are.
 
     Classifiers and backbones are converted between ``official``, ``timm``, ``transformers`` and ``mm``, whose
-    classifiers are mmpretrain's with ``GlobalAveragePooling`` and ``LinearClsHead``; whole DINO detectors between
-    ``mm`` and ``detrex``. The way back gives the same tensors under the same names.
+    classifiers are mmpretrain's with ``GlobalAveragePooling`` and ``LinearClsHead``; backbones also to and from
+    ``timm-features`` and ``relation-detr``; whole DINO detectors between ``mm``, ``detrex`` and ``idea-dino``, and
+    Mask2Former between ``mm`` and ``mm2``. The way back gives the same tensors under the same names. ``idea-dino``
+    numbers classes by the ids of their data set: 91 rows become COCO's 80 classes and 366 those of Objects365, and on
+    the way back the ids without a category get rows that find nothing.
 
     Args:
         state_dict: Tensors in one of :data:`LAYOUTS`.
@@ -83,28 +93,29 @@ def convert(state_dict: Mapping[str, Tensor], to: str, arch: str | None = None,
         raise ValueError(f'These tensors cannot be converted: {error}.') from None
     backbone, heads = _take_apart(state_dict, prefix, layout)
     if backbone_only:
-        left_out, heads = list(heads), {}
-        left_out += [name for name in backbone if name.startswith('head.')]
-        if to in ('timm', 'transformers'):
-            last = len(read_settings(backbone)['depths']) - 1
-            left_out += [name for name in backbone if (match := _OUTPUT_NORM.match(name)) and int(match[1]) != last]
+        left_out = [*heads, *(name for name in backbone if name.startswith('head.'))]
+        left_out += _norms_without_place(backbone, to)
         backbone = {name: tensor for name, tensor in backbone.items() if name not in left_out}
+        heads = {}
         if left_out:
             print_log(f'{len(left_out)} tensors are left out: {shorten(left_out)}.', logger='current')
     if to == 'mm':
         return mm.join(backbone, heads)
-    if to == 'detrex':
-        return _to_detrex(backbone, heads)
+    if to in _DETECTORS:
+        return _to_detector(backbone, heads, to)
     if heads:
         raise ValueError(f'The layout {to} has no place for {len(heads)} tensors of the heads ({shorten(heads)}): '
                          'convert the backbone alone, with backbone_only.')
-    backbone = _with_one_norm(backbone)
-    if to == 'official':
-        return backbone
-    surplus = [name for name in backbone if _OUTPUT_NORM.match(name)]
+    if read_settings(backbone)['depthwise_convs'] and to not in ('official', 'relation-detr'):
+        raise ValueError(f"These are tensors of X-Decoder's Focal-T (tiny-dw), and the FocalNet of the layout {to} "
+                         'lacks their depthwise convolutions: it has no place for them.')
+    if to != 'relation-detr':
+        backbone = _with_one_norm(backbone)
+    surplus = _norms_without_place(backbone, to)
     if surplus:
-        raise ValueError(f'The layout {to} has one norm, behind the last stage, and no place for {shorten(surplus)}: '
-                         'leave them out with backbone_only.')
+        norms = 'one norm, behind the last stage,' if _BARE[to].NORMS == 'last' else 'no norms'
+        raise ValueError(f'The layout {to} has {norms} and no place for {shorten(surplus)}: leave them out with '
+                         'backbone_only.')
     return _BARE[to].from_official(backbone, arch)
 
 
@@ -126,16 +137,43 @@ def select_backbone(state_dict: Mapping[str, Tensor], prefix: str | None = None)
     return _BARE[layout].to_official(inside), prefix
 
 
+def without_outer(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A whole model of mmdet, mmseg or mmpretrain without what all of its names begin with.
+
+    Args:
+        state_dict: Tensors by name.
+
+    Returns:
+        The same tensors; by the same names where there is no such prefix, or it is no such model.
+    """
+    try:
+        prefix, layout = _find(state_dict)
+    except ValueError:
+        return dict(state_dict)
+    outer = prefix.removesuffix(mm.PREFIX)
+    if _layout(state_dict, prefix, layout) != 'mm' or not all(name.startswith(outer) for name in state_dict):
+        return dict(state_dict)
+    return {name.removeprefix(outer): tensor for name, tensor in state_dict.items()}
+
+
 def _find(state_dict: Mapping[str, Tensor], prefix: str | None = None) -> tuple[str, str]:
     """Prefix and names (official, timm's or transformers') of the FocalNet in a state dict; averaged copies beside it
     don't count."""
     found = {}
-    for layout, (modulation, stem) in ((layout, module.SIGNS) for layout, module in _BARE.items()):
+    for layout, (modulation, stem) in ((layout, module.SIGNS) for layout, module in _BARE.items()
+                                       if module is not relation_detr):
         for name in state_dict:
             if name.endswith(modulation):
                 start = name.removesuffix(modulation)
                 if start + stem in state_dict:
                     found[start.removesuffix('focalnet.') if layout == 'transformers' else start] = layout
+    for start in list(found):
+        outer = relation_detr.outer(state_dict, start)
+        if outer is not None:
+            found[outer] = 'relation-detr'
+            # Who asks for the network alone gets it.
+            if prefix is None:
+                del found[start]
     if prefix is not None:
         # mmengine adds the dot too.
         if prefix not in found and f'{prefix}.' in found:
@@ -154,9 +192,12 @@ def _find(state_dict: Mapping[str, Tensor], prefix: str | None = None) -> tuple[
 
 
 def _layout(state_dict: Mapping[str, Tensor], prefix: str, layout: str) -> str:
-    if layout == 'official' and prefix.endswith(mm.PREFIX):
-        return 'detrex' if prefix.removesuffix(mm.PREFIX) + detrex.SIGN in state_dict else 'mm'
-    return layout
+    if layout != 'official':
+        return layout
+    for name, (module, inside) in _DETECTORS.items():
+        if prefix.endswith(inside) and prefix.removesuffix(inside) + module.SIGN in state_dict:
+            return name
+    return 'mm' if prefix.endswith(mm.PREFIX) else layout
 
 
 def _take_apart(state_dict: Mapping[str, Tensor], prefix: str,
@@ -165,22 +206,34 @@ def _take_apart(state_dict: Mapping[str, Tensor], prefix: str,
     backbone, _ = select_backbone(state_dict, prefix)
     whole = _layout(state_dict, prefix, layout)
     # What is wrapped around the whole model.
-    outer = prefix.removesuffix(mm.PREFIX) if whole in ('mm', 'detrex') else ''
+    inside = dict({name: inside for name, (_, inside) in _DETECTORS.items()}, mm=mm.PREFIX).get(whole)
+    outer = prefix.removesuffix(inside) if inside else ''
     heads = {name.removeprefix(outer): tensor for name, tensor in state_dict.items() if not name.startswith(prefix)}
-    if whole == 'detrex':
-        heads = detrex.to_mm(heads)
+    if whole in _DETECTORS:
+        heads = _DETECTORS[whole][0].to_mm(heads)
     elif whole == 'mm':
         classifier, heads = mm.split(heads)
         backbone.update(classifier)
     return backbone, heads
 
 
-def _to_detrex(backbone: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    renamed = detrex.from_mm(heads)
-    if detrex.SIGN not in renamed or any(name.startswith('head.') for name in backbone):
-        raise ValueError("The layout detrex is that of its DINO detectors, which these tensors are not: choose from "
-                         f'{", ".join(LAYOUTS[:-1])}.')
-    return mm.join(backbone, renamed)
+def _to_detector(backbone: Mapping[str, Tensor], heads: Mapping[str, Tensor], to: str) -> dict[str, Tensor]:
+    module, prefix = _DETECTORS[to]
+    renamed = module.from_mm(heads)
+    if module.SIGN not in renamed or any(name.startswith('head.') for name in backbone):
+        others = ', '.join(name for name in LAYOUTS if name not in _DETECTORS)
+        raise ValueError(f'The layout {to} is that of {module.KIND}, which these tensors are not: choose from '
+                         f'{others}.')
+    return {**{prefix + name: tensor for name, tensor in backbone.items()}, **renamed}
+
+
+def _norms_without_place(backbone: Mapping[str, Tensor], to: str) -> list[str]:
+    """Norms behind stages that a layout of backbones and classifiers does not have."""
+    kept = _BARE[to].NORMS if to in _BARE else 'all'
+    last = len(read_settings(backbone)['depths']) - 1
+    return [name for name in backbone if (kept == 'none' and re.match(r'norm\d*\.', name)) or (
+        kept == 'last' and (match := _OUTPUT_NORM.match(name))
+        and (int(match[1]) != last or 'norm.weight' in backbone))]
 
 
 def _with_one_norm(backbone: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from .names import backward, rename
 
-__all__ = ['SIGN', 'from_mm', 'to_mm']
+__all__ = ['KIND', 'SIGN', 'from_mm', 'to_mm']
 
+#: What models are of this layout.
+KIND = "detrex's DINO detectors"
 #: A tensor that only detrex's detectors have.
 SIGN = 'transformer.encoder.layers.0.attentions.0.sampling_offsets.weight'
 # (mmdet's, detrex's) names of DINO's neck, transformer and heads.

@@ -12,10 +12,12 @@ from torch import Tensor
 from ...backbone.archs import guess_arch, resolve_arch, variant
 from .names import BLOCK, backward, rename
 
-__all__ = ['SIGNS', 'from_official', 'to_official']
+__all__ = ['NORMS', 'SIGNS', 'from_official', 'to_official']
 
 #: Two tensors that no other network and no other layout has both of: the second begins its name.
 SIGNS = 'layers.0.blocks.0.modulation.f.weight', 'stem.proj.weight'
+#: Which output norms it has a place for.
+NORMS = 'last'
 _TABLE = (
     ('patch_embed.', 'stem.'),
     ('layers.{stage}.downsample.', 'layers.{next}.downsample.'),

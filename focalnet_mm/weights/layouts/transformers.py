@@ -8,10 +8,12 @@ from torch import Tensor
 
 from .names import BLOCK, backward, rename
 
-__all__ = ['SIGNS', 'from_official', 'to_official']
+__all__ = ['NORMS', 'SIGNS', 'from_official', 'to_official']
 
 #: Two tensors that no other network and no other layout has both of: the second begins its name.
 SIGNS = ('encoder.stages.0.layers.0.modulation.projection_in.weight', 'embeddings.patch_embeddings.projection.weight')
+#: Which output norms it has a place for.
+NORMS = 'last'
 _THEIR_BLOCK = 'focalnet.encoder.stages.{stage}.layers.{block}.'
 _TABLE = (
     ('patch_embed.proj.', 'focalnet.embeddings.patch_embeddings.projection.'),
