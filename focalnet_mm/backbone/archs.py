@@ -40,8 +40,10 @@ ARCHS: dict[str, dict[str, Any]] = {
     'base-deep': dict(embed_dims=96, depths=(4, 4, 28, 4), focal_levels=3, focal_windows=3),
     'tiny-iso': dict(embed_dims=192, depths=(12,), focal_levels=3, focal_windows=3, patch_size=16),
     'small-iso': dict(embed_dims=384, depths=(12,), focal_levels=3, focal_windows=3, patch_size=16),
+    # The authors' switch for post-norm meant a norm inside the modulation, and blocks with pre-norm, when these weights
+    # were trained (commit 9253a7f); since f4fcc2f it means something else.
     'base-iso': dict(embed_dims=768, depths=(12,), focal_levels=3, focal_windows=3, patch_size=16,
-                     post_norm=True, layer_scale_init_value=1e-4),
+                     post_norm_in_modulation=True, layer_scale_init_value=1e-4),
     'large-fl3': dict(_SCALED_UP, embed_dims=192, focal_levels=3, focal_windows=5),
     'large-fl4': dict(_SCALED_UP, embed_dims=192, focal_levels=4, focal_windows=3, normalize_modulator=True),
     'xlarge-fl3': dict(_SCALED_UP, embed_dims=256, focal_levels=3, focal_windows=5),
