@@ -101,6 +101,10 @@ def convert(state_dict: Mapping[str, Tensor], to: str, arch: str | None = None,
     backbone = _with_one_norm(backbone)
     if to == 'official':
         return backbone
+    modulation = read_settings(backbone)['modulation']
+    if modulation not in ('focal', None):
+        raise ValueError(f'The layout {to} has no place for modulation={modulation!r}: only focal modulation is known '
+                         'there, and official and mm take any.')
     surplus = [name for name in backbone if _OUTPUT_NORM.match(name)]
     if surplus:
         raise ValueError(f'The layout {to} has one norm, behind the last stage, and no place for {shorten(surplus)}: '
@@ -130,7 +134,8 @@ def _find(state_dict: Mapping[str, Tensor], prefix: str | None = None) -> tuple[
     """Prefix and names (official, timm's or transformers') of the FocalNet in a state dict; averaged copies beside it
     don't count."""
     found = {}
-    for layout, (modulation, stem) in ((layout, module.SIGNS) for layout, module in _BARE.items()):
+    signs = [*((layout, module.SIGNS) for layout, module in _BARE.items()), ('official', official.VARIANT_SIGNS)]
+    for layout, (modulation, stem) in signs:
         for name in state_dict:
             if name.endswith(modulation):
                 start = name.removesuffix(modulation)
