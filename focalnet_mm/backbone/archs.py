@@ -16,6 +16,7 @@ __all__ = ['ARCHS', 'guess_arch', 'read_settings', 'resolve_arch', 'variant']
 
 # What a variant does not name is this.
 DEFAULTS: dict[str, Any] = dict(
+    modulation='focal',
     patch_size=4,
     conv_stem=False,
     stem_padding=2,
@@ -43,10 +44,21 @@ ARCHS: dict[str, dict[str, Any]] = {
     'tiny-deep': dict(embed_dims=64, depths=(3, 3, 16, 3), focal_levels=3, focal_windows=3),
     'small-deep': dict(embed_dims=64, depths=(4, 4, 28, 4), focal_levels=3, focal_windows=3),
     'base-deep': dict(embed_dims=96, depths=(4, 4, 28, 4), focal_levels=3, focal_windows=3),
+    # Table 2 of the paper: patches that overlap.
+    'tiny-srf-overlap': dict(embed_dims=96, depths=(2, 2, 6, 2), focal_levels=2, focal_windows=3, conv_stem=True),
+    'small-srf-overlap': dict(embed_dims=96, depths=(2, 2, 18, 2), focal_levels=2, focal_windows=3, conv_stem=True),
+    'base-srf-overlap': dict(embed_dims=128, depths=(2, 2, 18, 2), focal_levels=2, focal_windows=3, conv_stem=True),
+    # Table 3 of the paper, whose parameters fit two levels and patches that overlap. The authors' detection files have
+    # three levels and patches that do not; those are the three without srf.
+    'tiny-deep-srf': dict(embed_dims=64, depths=(3, 3, 16, 3), focal_levels=2, focal_windows=3, conv_stem=True),
+    'small-deep-srf': dict(embed_dims=64, depths=(4, 4, 28, 4), focal_levels=2, focal_windows=3, conv_stem=True),
+    'base-deep-srf': dict(embed_dims=96, depths=(4, 4, 28, 4), focal_levels=2, focal_windows=3, conv_stem=True),
     'tiny-iso': dict(embed_dims=192, depths=(12,), focal_levels=3, focal_windows=3, patch_size=16),
     'small-iso': dict(embed_dims=384, depths=(12,), focal_levels=3, focal_windows=3, patch_size=16),
+    # The authors' switch for post-norm meant a norm inside the modulation, and blocks with pre-norm, when these weights
+    # were trained (commit 9253a7f); since f4fcc2f it means something else.
     'base-iso': dict(embed_dims=768, depths=(12,), focal_levels=3, focal_windows=3, patch_size=16,
-                     post_norm=True, layer_scale_init_value=1e-4),
+                     post_norm_in_modulation=True, layer_scale_init_value=1e-4),
     'large-fl3': dict(_SCALED_UP, embed_dims=192, focal_levels=3, focal_windows=5),
     'large-fl4': dict(_SCALED_UP, embed_dims=192, focal_levels=4, focal_windows=3, normalize_modulator=True),
     'xlarge-fl3': dict(_SCALED_UP, embed_dims=256, focal_levels=3, focal_windows=5),
@@ -98,29 +110,52 @@ def read_settings(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         tensors: A backbone's tensors by their official names; stages may be missing at the end.
 
     Returns:
-        ``embed_dims``, ``depths`` and ``focal_levels`` as :class:`~focalnet_mm.FocalNet` takes them, the kernel of the
-        stem, and whether there are a layer scale, norms inside the modulation and depthwise convolutions before it;
-        ``None`` where a tensor is missing.
+        ``embed_dims``, ``depths``, ``modulation`` and ``focal_levels`` as :class:`~focalnet_mm.FocalNet` takes them,
+        the kernel of the stem, and whether there are a layer scale, norms inside the modulation and depthwise
+        convolutions before it; ``None`` where a tensor is missing.
     """
     depths: dict[int, int] = {}
     for name in tensors:
         if match := re.match(r'layers\.(\d+)\.blocks\.(\d+)\.', name):
             stage, block = int(match[1]), int(match[2])
             depths[stage] = max(depths.get(stage, 0), block + 1)
-    levels = []
-    for stage in sorted(depths):
-        f = tensors.get(f'layers.{stage}.blocks.0.modulation.f.weight')
-        levels.append(None if f is None else f.shape[0] - 2 * f.shape[1] - 1)
+    modulations = [_read_modulation(tensors, f'layers.{stage}.blocks.0.modulation.') for stage in sorted(depths)]
     stem = tensors.get('patch_embed.proj.weight')
     return dict(
         embed_dims=None if stem is None else stem.shape[0],
         depths=tuple(depths[stage] for stage in sorted(depths)),
-        focal_levels=tuple(levels),
+        modulation=modulations[0][0] if modulations else None,
+        focal_levels=tuple(levels for _, levels in modulations),
         stem_kernel=None if stem is None else stem.shape[-1],
         layer_scale='layers.0.blocks.0.gamma_1' in tensors,
         post_norm_in_modulation='layers.0.blocks.0.modulation.ln.weight' in tensors,
         depthwise_convs='layers.0.blocks.0.dw1.weight' in tensors,
     )
+
+
+def _read_modulation(tensors: Mapping[str, Tensor], block: str) -> tuple[str | None, int | None]:
+    """A block's modulation and its number of levels, as far as its tensors show them.
+
+    With one level ``no_global`` and ``top_only`` are the same.
+    """
+    if (f := tensors.get(f'{block}f.weight')) is not None:
+        return 'focal', f.shape[0] - 2 * f.shape[1] - 1
+    names = {name.removeprefix(block) for name in tensors if name.startswith(block)}
+    levels = len({name.split('.')[1] for name in names if name.startswith('focal_layers.')})
+    for modulation, sign in (('sliding_window', 'relative_position_bias_table'),
+                             ('self_attention_qkv_first', 'qkv.weight'), ('self_attention_qkv_later', 'kv.weight'),
+                             ('depthwise_convnet', 'q.weight')):
+        if sign in names:
+            return modulation, levels
+    if 'f_q.weight' not in names:
+        return None, None
+    gates = tensors.get(f'{block}f_g.weight')
+    if gates is None:
+        return 'no_gating', levels
+    maps = gates.shape[0]
+    if not levels:
+        return 'pooling', maps - 1
+    return {levels + 1: 'sum', levels: 'no_global', 1: 'top_only'}.get(maps), levels
 
 
 def guess_arch(tensors: Mapping[str, Tensor]) -> str | None:
@@ -139,6 +174,7 @@ def guess_arch(tensors: Mapping[str, Tensor]) -> str | None:
         settings = resolve_arch(name)
         depths = tuple(settings['depths'])
         if (found['depths'] and found['depths'] == depths[:len(found['depths'])]
+                and found['modulation'] == settings['modulation']
                 and found['embed_dims'] == settings['embed_dims']
                 and set(found['focal_levels']) == {settings['focal_levels']}
                 and found['stem_kernel'] == (7 if settings['conv_stem'] else settings['patch_size'])

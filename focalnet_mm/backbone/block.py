@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from .compute import BlockTensors, compute_block
 from .modulation import FocalModulation
 from .recording import Recording, is_as_built, remember
+from .variants import Variant
 
 __all__ = ['MLP', 'Block', 'PatchEmbed', 'Stage']
 
@@ -57,7 +58,7 @@ class PatchEmbed(nn.Module):
 class Block(nn.Module):
     """Focal modulation and MLP, each in a residual branch, over maps (N, H, W, C)."""
 
-    def __init__(self, embed_dims: int, modulation: FocalModulation, mlp_ratio: float, drop_rate: float,
+    def __init__(self, embed_dims: int, modulation: FocalModulation | Variant, mlp_ratio: float, drop_rate: float,
                  drop_path_rate: float, post_norm: bool, layer_scale_init_value: float) -> None:
         super().__init__()
         self.post_norm = post_norm
@@ -125,7 +126,8 @@ class Block(nn.Module):
                                  self.modulation.normalize_modulator, dtype, recompute)
 
     def _tensors(self) -> BlockTensors:
-        modulation, mlp = self.modulation, self.mlp
+        modulation: Any = self.modulation
+        mlp = self.mlp
         layers: dict[str, Any] = dict(
             f=modulation.f, h=modulation.h, proj=modulation.proj, fc1=mlp.fc1, fc2=mlp.fc2, norm1=self.norm1,
             norm2=self.norm2)

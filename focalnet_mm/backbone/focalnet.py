@@ -13,11 +13,11 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from . import compute
-from .archs import resolve_arch
 from .block import Block, PatchEmbed, Stage
 from .depthwise import DepthwiseBlock
-from .modulation import FocalModulation
 from .parts import named_parts, plain_name, unregistered_parts
+from .settings import check_choices, resolve_settings, stages_to_return
+from .variants import SlidingWindowAttention, build_modulation
 
 __all__ = ['FocalNet', 'find_backbone']
 
@@ -44,6 +44,9 @@ class FocalNet(BaseModule):
         focal_windows (int | Sequence[int], optional): Kernel of the first focal level of each stage, in pixels of
             the feature map, odd.
         focal_factor (int | Sequence[int]): By how much the kernel grows from level to level, even. Defaults to 2.
+        modulation (str, optional): What each block mixes positions by: ``'focal'`` unless the variant says otherwise,
+            or one of the others that the paper compares it with, a key of
+            :data:`~focalnet_mm.backbone.variants.MODULATIONS`.
         patch_size (int, optional): Stride of the stem; without ``conv_stem`` its kernel too.
         conv_stem (bool, optional): Overlapping convolutions, 7×7 in the stem and 3×3 in the downsampling, in place of
             patches that do not overlap.
@@ -97,6 +100,7 @@ class FocalNet(BaseModule):
         focal_levels: int | Sequence[int] | None = None,
         focal_windows: int | Sequence[int] | None = None,
         focal_factor: int | Sequence[int] = 2,
+        modulation: str | None = None,
         patch_size: int | None = None,
         conv_stem: bool | None = None,
         stem_padding: int | None = None,
@@ -117,20 +121,21 @@ class FocalNet(BaseModule):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        settings = _resolve_settings(
+        settings = resolve_settings(
             arch, embed_dims=embed_dims, depths=depths, focal_levels=focal_levels, focal_windows=focal_windows,
-            focal_factor=focal_factor, patch_size=patch_size, conv_stem=conv_stem, in_channels=in_channels,
+            focal_factor=focal_factor, modulation=modulation, patch_size=patch_size, conv_stem=conv_stem,
             layer_scale_init_value=layer_scale_init_value, post_norm=post_norm, mlp_ratio=mlp_ratio,
             post_norm_in_modulation=post_norm_in_modulation, normalize_modulator=normalize_modulator,
-            drop_rate=drop_rate, drop_path_rate=drop_path_rate, stem_padding=stem_padding,
+            in_channels=in_channels, drop_rate=drop_rate, drop_path_rate=drop_path_rate, stem_padding=stem_padding,
             depthwise_convs=depthwise_convs)
         num_stages = len(settings['depths'])
-        _check_choices(frozen_stages, implementation, num_stages)
-        self.out_indices = _stages_to_return(out_indices, num_stages)
+        check_choices(frozen_stages, implementation, num_stages)
+        self.out_indices = stages_to_return(out_indices, num_stages)
         self.in_channels = in_channels
         self.frozen_stages = frozen_stages
         self.implementation = implementation
         self.with_cp = with_cp
+        self.modulation = settings['modulation']
         channels = tuple(settings['embed_dims'] * 2**i for i in range(num_stages))
         built = max(self.out_indices) + 1
         #: Number of blocks of each stage that is built.
@@ -219,7 +224,7 @@ class FocalNet(BaseModule):
 
         Weights of linear layers are drawn from a normal distribution with standard deviation 0.02, truncated at ±2;
         biases are 0, norms 1 and 0; convolutions keep PyTorch's default; layer scales start at
-        ``layer_scale_init_value``.
+        ``layer_scale_init_value``. The biases of relative positions of sliding windows are drawn as weights are.
 
         Raises:
             FileNotFoundError: The pretrained checkpoint is missing.
@@ -229,7 +234,7 @@ class FocalNet(BaseModule):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-            elif isinstance(module, (nn.Conv2d, nn.LayerNorm)):
+            elif isinstance(module, (nn.Conv2d, nn.LayerNorm, SlidingWindowAttention)):
                 module.reset_parameters()
             elif isinstance(module, Block):
                 for gamma in (module.gamma_1, module.gamma_2):
@@ -317,40 +322,6 @@ def find_backbone(model: nn.Module, name: str | None = None) -> FocalNet:
     return found[0][1]
 
 
-def _resolve_settings(arch: str | Mapping[str, Any], **overrides: Any) -> dict[str, Any]:
-    """All settings of a network, checked, those of the stages with one value a stage; ``None`` leaves the variant's."""
-    settings = resolve_arch(arch)
-    settings.update({name: value for name, value in overrides.items() if value is not None or name not in settings})
-    settings['depths'] = _integers('depths', settings['depths'], minimum=1)
-    for name, minimum in (('focal_levels', 0), ('focal_windows', 1), ('focal_factor', 0)):
-        settings[name] = _per_stage(name, settings[name], len(settings['depths']), minimum)
-    for name in ('embed_dims', 'patch_size', 'in_channels'):
-        _integers(name, [settings[name]], minimum=1)
-    for name in ('drop_rate', 'drop_path_rate'):
-        if not 0 <= settings[name] < 1:
-            raise ValueError(f'{name} must be in [0, 1), got {settings[name]!r}.')
-    return settings
-
-
-def _check_choices(frozen_stages: int, implementation: str, num_stages: int) -> None:
-    if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= num_stages:
-        raise ValueError(f'frozen_stages must be an integer from -1 to {num_stages}, got {frozen_stages!r}.')
-    if implementation not in compute.IMPLEMENTATIONS:
-        raise ValueError(f'implementation must be one of {", ".join(compute.IMPLEMENTATIONS)}, got '
-                         f'{implementation!r}.')
-
-
-def _stages_to_return(out_indices: int | Sequence[int] | None, num_stages: int) -> tuple[int, ...]:
-    if out_indices is None:
-        return tuple(range(num_stages))
-    indices = _integers('out_indices', [out_indices] if isinstance(out_indices, int) else out_indices)
-    if not indices or not set(indices) <= set(range(num_stages)):
-        raise ValueError(f'out_indices must name stages 0 to {num_stages - 1} of {num_stages}, got {indices}.')
-    if len(set(indices)) < len(indices):
-        raise ValueError(f'out_indices must not name a stage twice, got {indices}.')
-    return indices
-
-
 def _build_stem(settings: Mapping[str, Any], norm: bool) -> PatchEmbed:
     stride = settings['patch_size']
     kernel, padding = (7, settings['stem_padding']) if settings['conv_stem'] else (stride, 0)
@@ -364,8 +335,8 @@ def _build_stage(settings: Mapping[str, Any], stage: int, channels: int, next_ch
     blocks = [
         kind(
             channels,
-            FocalModulation(
-                channels, settings['focal_levels'][stage], settings['focal_windows'][stage],
+            build_modulation(
+                settings['modulation'], channels, settings['focal_levels'][stage], settings['focal_windows'][stage],
                 settings['focal_factor'][stage], post_norm=settings['post_norm_in_modulation'],
                 normalize_modulator=settings['normalize_modulator'], drop_rate=settings['drop_rate']),
             settings['mlp_ratio'], settings['drop_rate'], next(drop_path_rates), settings['post_norm'],
@@ -374,23 +345,3 @@ def _build_stage(settings: Mapping[str, Any], stage: int, channels: int, next_ch
     kernel, padding = (3, 1) if settings['conv_stem'] else (2, 0)
     downsample = None if next_channels is None else PatchEmbed(channels, next_channels, kernel, 2, padding)
     return Stage(blocks, downsample)
-
-
-def _integers(name: str, values: Any, minimum: int | None = None) -> tuple[int, ...]:
-    """``values`` as a tuple of integers, each at least ``minimum``."""
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        raise TypeError(f'{name} must be a sequence of integers, got {values!r}.')
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int) or (minimum is not None and value < minimum):
-            bound = '' if minimum is None else f' of at least {minimum}'
-            raise ValueError(f'{name} must be made of integers{bound}, got {value!r}.')
-    return tuple(values)
-
-
-def _per_stage(name: str, value: Any, num_stages: int, minimum: int) -> tuple[int, ...]:
-    """``value``, a scalar or one integer a stage, as a tuple of ``num_stages`` integers."""
-    values = _integers(name, value if isinstance(value, Sequence) else [value] * num_stages, minimum)
-    if len(values) != num_stages:
-        raise ValueError(f'{name} needs one value for each of the {num_stages} stages, or a single one for all, '
-                         f'got {len(values)}: {tuple(values)}.')
-    return values

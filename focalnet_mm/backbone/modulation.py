@@ -8,7 +8,32 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ['FocalModulation']
+__all__ = ['FocalModulation', 'depthwise_levels', 'level_kernels']
+
+
+def level_kernels(focal_level: int, focal_window: int, focal_factor: int) -> list[int]:
+    """The kernel of each level in pixels, see :class:`FocalModulation`.
+
+    Raises:
+        ValueError: ``focal_level`` is negative, or a level's kernel is even or not positive.
+    """
+    if focal_level < 0:
+        raise ValueError(f'focal_level must be 0 or more, got {focal_level}.')
+    kernels = [focal_window + focal_factor * level for level in range(focal_level)]
+    for level, kernel in enumerate(kernels):
+        if kernel < 1 or kernel % 2 == 0:
+            raise ValueError(
+                f'The kernel of focal level {level} is focal_window + {level} · focal_factor = {focal_window} + '
+                f'{level} · {focal_factor} = {kernel}, but kernels must be odd and positive.')
+    return kernels
+
+
+def depthwise_levels(embed_dims: int, kernels: Iterable[int]) -> nn.ModuleList:
+    """The levels of equation 4, ``GELU(DWConvˡ(·))`` each, over maps (N, C, H, W)."""
+    return nn.ModuleList(
+        nn.Sequential(
+            nn.Conv2d(embed_dims, embed_dims, kernel, padding=kernel // 2, groups=embed_dims, bias=False), nn.GELU())
+        for kernel in kernels)
 
 
 class FocalModulation(nn.Module):
@@ -52,25 +77,14 @@ class FocalModulation(nn.Module):
         drop_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        if focal_level < 0:
-            raise ValueError(f'focal_level must be 0 or more, got {focal_level}.')
+        kernels = level_kernels(focal_level, focal_window, focal_factor)
         self.embed_dims = embed_dims
         self.focal_level = focal_level
         self.normalize_modulator = normalize_modulator
 
         self.f = nn.Linear(embed_dims, 2 * embed_dims + focal_level + 1)
         self.h = nn.Conv2d(embed_dims, embed_dims, kernel_size=1)
-        self.focal_layers = nn.ModuleList()
-        for level in range(focal_level):
-            kernel = focal_window + focal_factor * level
-            if kernel < 1 or kernel % 2 == 0:
-                raise ValueError(
-                    f'The kernel of focal level {level} is focal_window + {level} · focal_factor = {focal_window} + '
-                    f'{level} · {focal_factor} = {kernel}, but kernels must be odd and positive.')
-            self.focal_layers.append(nn.Sequential(
-                nn.Conv2d(embed_dims, embed_dims, kernel, padding=kernel // 2, groups=embed_dims, bias=False),
-                nn.GELU(),
-            ))
+        self.focal_layers = depthwise_levels(embed_dims, kernels)
         self.ln = nn.LayerNorm(embed_dims) if post_norm else nn.Identity()
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(drop_rate)

@@ -239,8 +239,14 @@ def recorded(backbone: FocalNet, chosen: Sequence[tuple[int, int]],
     Yields:
         A function that tells the outputs of each (stage, block), and raises RuntimeError where the blocks did not run
         just once.
+
+    Raises:
+        ValueError: The backbone has another modulation, without these layers.
     """
     modulations = {(stage, block): backbone.block(stage, block).modulation for stage, block in chosen}
+    if not all(hasattr(modulation, part) for modulation in modulations.values() for part in parts):
+        raise ValueError(f"The blocks have the modulation {backbone.modulation!r}, and gates and modulators can be "
+                         "shown of 'focal' only: choose a model with that.")
     layers = [getattr(modulation, part) for modulation in modulations.values() for part in parts]
     outputs: dict[nn.Module, list[Tensor]] = {layer: [] for layer in layers}
 

@@ -196,8 +196,9 @@ def _is_in_blocks(name: str, stages: int) -> bool:
 def _cause(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     """The likely reason of a misfit: what differs between two FocalNets, and their variants."""
     words = dict(
-        stem_kernel='a {0}×{0} stem', embed_dims='{} channels', depths='stages of {} blocks', focal_levels='{} levels',
-        layer_scale='layer scale: {}', post_norm_in_modulation='norms inside the modulation: {}',
+        modulation='modulation {}', stem_kernel='a {0}×{0} stem', embed_dims='{} channels',
+        depths='stages of {} blocks', focal_levels='{} levels', layer_scale='layer scale: {}',
+        post_norm_in_modulation='norms inside the modulation: {}',
         depthwise_convs='depthwise convolutions before the branches: {}')
     theirs, ours = read_settings(tensors), read_settings(own)
     stages = len(ours['depths'])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ __all__ = ['convert_file', 'publish', 'transformers_config', 'write_checkpoint',
 
 _ENDINGS = ('.safetensors', '.pth')
 _TRANSFORMERS_FILES = ('model.safetensors', 'config.json')
+# The variants that timm has too.
+_TIMM_ARCH = re.compile(r'(tiny|small|base)-[sl]rf|(large|xlarge|huge)-fl[34]')
 # Under which key each layout's own code keeps the weights in a .pth file.
 _WRAPPER = {'official': 'model', 'detrex': 'model', 'idea-dino': 'model', 'relation-detr': 'model', 'mm': 'state_dict',
             'mm2': 'state_dict'}
@@ -249,7 +252,7 @@ def _timm_call(official: Mapping[str, Tensor], arch: str | None, path: str) -> s
     windows = tuple(
         official[f'layers.{stage}.blocks.0.modulation.focal_layers.0.0.weight'].shape[-1] if levels else 3
         for stage, levels in enumerate(found['focal_levels']))
-    named = not arch.endswith('-deep') and guess_arch(official) == arch
+    named = bool(_TIMM_ARCH.fullmatch(arch)) and guess_arch(official) == arch
     if named and set(windows) == {settings['focal_windows']}:
         return (f"timm.create_model('focalnet_{arch.replace('-', '_')}', num_classes={classes}, "
                 f'checkpoint_path={path!r})')

@@ -1,5 +1,6 @@
 import pytest
 import timm
+import torch
 
 from focalnet_mm import ARCHS, FocalNet
 from focalnet_mm.backbone.archs import resolve_arch
@@ -12,7 +13,19 @@ def test_every_timm_variant_has_an_arch():
 
 def test_deep_and_isotropic_variants_are_published_ones():
     assert {name for name in ARCHS if name not in TIMM_NAMES} == {
-        'tiny-deep', 'small-deep', 'base-deep', 'tiny-iso', 'small-iso', 'base-iso', 'tiny-dw'}
+        'tiny-dw', *(f'{size}-{kind}' for size in ('tiny', 'small', 'base')
+                     for kind in ('deep', 'iso', 'srf-overlap', 'deep-srf'))}
+
+
+def test_base_iso_is_as_its_weights_are():
+    """Their keys are listed in issue 23 of microsoft/FocalNet, ``modulation.ln`` among them; commit 9253a7f, which
+    trained them, has no other form of block than pre-norm."""
+    with torch.device('meta'):
+        net = FocalNet('base-iso')
+        block = net.layers[0].blocks[0]
+    assert 'layers.0.blocks.11.modulation.ln.weight' in net.state_dict()
+    assert not block.post_norm
+    assert 'layers.0.blocks.0.gamma_1' in net.state_dict()
 
 
 def test_unknown_name_suggests_the_nearest():

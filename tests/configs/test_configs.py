@@ -12,6 +12,7 @@ from focalnet_mm.data.shapes import STUFF_CLASSES, THING_CLASSES
 from focalnet_mm.run.build import build_model
 from focalnet_mm.zoo.rows import read_zoo
 from focalnet_mm.zoo.sizes import model_size
+from tests.configs.test_ablations import ABLATIONS, SAME_RECIPE
 from tests.helpers.tools import ROOT
 
 CONFIGS = sorted(path.relative_to(ROOT / 'configs') for path in (ROOT / 'configs').glob('*/*.py'))
@@ -74,7 +75,8 @@ def test_size(name):
         assert row.note
     else:
         assert row.size.parameters / 1e6 == pytest.approx(row.published_parameters, rel=0.01)
-    assert row.size.flops / 1e9 == pytest.approx(row.published_flops, rel=0.05)
+    if row.published_flops is not None:
+        assert row.size.flops / 1e9 == pytest.approx(row.published_flops, rel=0.05)
 
 
 def test_panoptic_model_has_the_known_size():
@@ -82,7 +84,8 @@ def test_panoptic_model_has_the_known_size():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('path', CONFIGS, ids=str)
+@pytest.mark.parametrize('path', [path for path in CONFIGS if path.stem not in SAME_RECIPE - {
+    'focalnet_t_sliding_window_in1k', 'maskrcnn_focalnet_t_sum_1x'}], ids=str)
 def test_step_and_prediction(path, batch, build, thin_config):
     cfg = thin_config(path)
     model, wrapper = build(cfg)
@@ -297,11 +300,12 @@ def test_recipe_of_upernet(size, field):
     assert cfg.model.auxiliary_head.in_channels == channels[2]
 
 
-@pytest.mark.parametrize('path', [path for path in CONFIGS if path.parts[0] == 'mmpretrain'], ids=str)
+@pytest.mark.parametrize('path', [path for path in CONFIGS if path.parts[0] == 'mmpretrain'
+                                  and path.stem not in ABLATIONS], ids=str)
 def test_recipe_of_classifiers(path):
     cfg = load(path)
     size, *kind = path.stem.split('_')[1:-1]
-    kind = kind[0] if kind else 'lrf'
+    kind = '-'.join(kind) or 'lrf'
     backbone = cfg.model.backbone
     sizes = dict(SIZES, l='large', xl='xlarge', h='huge')
     assert backbone.arch == f'{sizes[size]}-{kind}'

@@ -10,7 +10,8 @@ from focalnet_mm import ARCHS, FocalNet
 from tests.helpers.tools import ROOT
 
 # timm's names of our variants.
-TIMM_NAMES = {name: f'focalnet_{name.replace("-", "_")}' for name in ARCHS if not name.endswith(('deep', 'iso', 'dw'))}
+TIMM_NAMES = {name: f'focalnet_{name.replace("-", "_")}' for name in ARCHS
+              if not any(part in name for part in ('deep', 'dw', 'iso', 'overlap'))}
 
 
 def classifier(arch, classes=5):

@@ -84,7 +84,7 @@ def outputs(theirs, x):
                     for i, feature in enumerate(features)]
 
 
-@pytest.mark.parametrize('arch', [*TIMM_NAMES, 'base-iso', 'tiny-deep'])
+@pytest.mark.parametrize('arch', [*TIMM_NAMES, 'base-iso', 'tiny-deep', 'tiny-srf-overlap'])
 def test_classifier_of_mmpretrain(arch, classifier, mmpretrain_classifier, same):
     """Every tensor of a classifier has its place there, and the way back is exact."""
     _, state = classifier(arch)

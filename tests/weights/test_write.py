@@ -44,7 +44,7 @@ def opened(report):
 
 # timm has no normalised modulator and no patches of 16 pixels.
 @pytest.mark.parametrize(('to', 'arch'), [
-    *(('timm', arch) for arch in (*TIMM_NAMES, 'tiny-deep') if arch != 'large-fl4'),
+    *(('timm', arch) for arch in (*TIMM_NAMES, 'tiny-deep', 'tiny-deep-srf') if arch != 'large-fl4'),
     *(('transformers', arch) for arch in (*TIMM_NAMES, 'tiny-deep', 'base-iso')),
 ])
 def test_opens_elsewhere(tmp_path, to, arch, classifier, logits, same):

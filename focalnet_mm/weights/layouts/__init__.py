@@ -106,9 +106,13 @@ def convert(state_dict: Mapping[str, Tensor], to: str, arch: str | None = None,
     if heads:
         raise ValueError(f'The layout {to} has no place for {len(heads)} tensors of the heads ({shorten(heads)}): '
                          'convert the backbone alone, with backbone_only.')
-    if read_settings(backbone)['depthwise_convs'] and to not in ('official', 'relation-detr'):
+    settings = read_settings(backbone)
+    if settings['depthwise_convs'] and to not in ('official', 'relation-detr'):
         raise ValueError(f"These are tensors of X-Decoder's Focal-T (tiny-dw), and the FocalNet of the layout {to} "
                          'lacks their depthwise convolutions: it has no place for them.')
+    if settings['modulation'] not in ('focal', None) and to != 'official':
+        raise ValueError(f'The layout {to} has no place for modulation={settings["modulation"]!r}: only focal '
+                         'modulation is known there, and official and mm take any.')
     if to != 'relation-detr':
         backbone = _with_one_norm(backbone)
     surplus = _norms_without_place(backbone, to)
@@ -160,8 +164,9 @@ def _find(state_dict: Mapping[str, Tensor], prefix: str | None = None) -> tuple[
     """Prefix and names (official, timm's or transformers') of the FocalNet in a state dict; averaged copies beside it
     don't count."""
     found = {}
-    for layout, (modulation, stem) in ((layout, module.SIGNS) for layout, module in _BARE.items()
-                                       if module is not relation_detr):
+    signs = [*((layout, module.SIGNS) for layout, module in _BARE.items() if module is not relation_detr),
+             ('official', official.VARIANT_SIGNS)]
+    for layout, (modulation, stem) in signs:
         for name in state_dict:
             if name.endswith(modulation):
                 start = name.removesuffix(modulation)

@@ -1,0 +1,5 @@
+# Table 13: without the global context.
+_base_ = ['./_base_/maskrcnn_focalnet.py', './_base_/coco_instance.py', './_base_/schedule_1x.py']
+
+# The authors published no weights of it: without init_cfg, a Pretrained one of your own, this trains from scratch.
+model = dict(backbone=dict(arch='tiny-lrf', modulation='no_global', drop_path_rate=0.1))

@@ -1,0 +1,4 @@
+# Table 14: four levels.
+_base_ = './_base_/classifier_focalnet.py'
+
+model = dict(backbone=dict(arch='tiny-lrf', focal_levels=4))
