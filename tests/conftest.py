@@ -1,7 +1,9 @@
+import functools
 import logging
 import os
 from pathlib import Path
 
+import mmengine.config.utils
 import pytest
 import torch
 from mmengine.logging import MMLogger
@@ -11,6 +13,8 @@ from tests.helpers import browser, classifiers, detrex_dino, server, thin, tools
 # Real samples of COCO and ADE20K; the project never needs them.
 SAMPLES = Path(os.environ.get('FOCALNET_SAMPLES', tools.ROOT.parent / 'shared' / 'data'))
 
+# For each base of another library mmengine reads all of that library's metafiles.
+mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
 # Tests run in parallel, a process a core.
 torch.set_num_threads(1)
 # What tests/backbone/compute/test_machines.py asks for.

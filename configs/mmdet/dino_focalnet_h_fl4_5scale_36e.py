@@ -9,4 +9,4 @@ model = dict(
     neck=dict(in_channels=[352, 704, 1408, 2816]))
 
 train_cfg = dict(max_epochs=36)
-param_scheduler = [dict(type='MultiStepLR', begin=0, end=36, by_epoch=True, milestones=[33], gamma=0.1)]
+param_scheduler = [dict(type='MultiStepLR', begin=0, end=36, by_epoch=True, milestones=[30], gamma=0.1)]

@@ -11,4 +11,4 @@ model = dict(
             checkpoint='https://github.com/microsoft/FocalNet/releases/download/v1.0.0/focalnet_large_lrf_384_fl4.pth')))
 
 train_cfg = dict(max_epochs=36)
-param_scheduler = [dict(type='MultiStepLR', begin=0, end=36, by_epoch=True, milestones=[33], gamma=0.1)]
+param_scheduler = [dict(type='MultiStepLR', begin=0, end=36, by_epoch=True, milestones=[30], gamma=0.1)]

@@ -1,6 +1,6 @@
 _base_ = './_base_/dino_focalnet.py'
 
-# detrex's file inherits post-norm and layer scale from its L model; the weights that it starts from have neither.
+# detrex's file replaces the backbone of its L model whole: no post-norm, no layer scale.
 model = dict(
     backbone=dict(
         arch='tiny-lrf',

@@ -1,5 +1,7 @@
 _base_ = './mask2former_focalnet_t_50e_instance.py'
 
+# mmdet's recipe for small Swins. Mask2Former's own one for Swin-L has 200 queries, 100 epochs and mixed precision.
+
 model = dict(
     backbone=dict(
         arch='large-fl4',

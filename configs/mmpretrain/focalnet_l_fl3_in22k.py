@@ -1,3 +1,3 @@
-_base_ = './_base_/imagenet22k_focalnet.py'
+_base_ = './_base_/imagenet22k_focalnet_384.py'
 
 model = dict(backbone=dict(arch='large-fl3'))

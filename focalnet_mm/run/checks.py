@@ -19,6 +19,7 @@ from torch import nn
 
 from .build import unwrap
 from .failures import explain_missing, why_empty
+from .first_classes import FirstClasses
 
 __all__ = ['CheckData', 'ClassMismatchError', 'DataError', 'build_runner', 'check_dataset', 'check_folder',
            'check_heads']
@@ -62,9 +63,12 @@ class CheckData(Hook):
     @staticmethod
     def _check(runner: Runner, split: str, dataset: Any) -> None:
         model = unwrap(runner.model)
+        evaluator = getattr(getattr(runner, f'{split}_loop'), 'evaluator', None)
+        of_first_classes = any(isinstance(metric, FirstClasses) for metric in getattr(evaluator, 'metrics', ()))
         for key, part in _parts(f'{split}_dataloader.dataset', dataset):
             check_dataset(part, key)
-            check_heads(model, part, key)
+            if not of_first_classes:
+                check_heads(model, part, key)
             if split != 'train':
                 _check_first_files(part, runner.cfg)
 

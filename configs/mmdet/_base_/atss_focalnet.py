@@ -32,4 +32,5 @@ param_scheduler = [
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     optimizer=dict(_delete_=True, type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.0))
+    # The authors go by names: `gn` of the head decays.
+    paramwise_cfg=dict(custom_keys=dict(norm=dict(decay_mult=0.0))))

@@ -9,6 +9,5 @@ param_scheduler = [
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     optimizer=dict(_delete_=True, type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
-    # gamma_1 and gamma_2 are the layer scales of the larger backbones.
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0, custom_keys=dict(gamma_1=dict(decay_mult=0.0), gamma_2=dict(decay_mult=0.0))))
+    # The authors go by names: `bn` and `gn` of the heads decay.
+    paramwise_cfg=dict(custom_keys=dict(norm=dict(decay_mult=0.0))))

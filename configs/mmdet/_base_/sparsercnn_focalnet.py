@@ -14,4 +14,5 @@ model = dict(
         drop_path_rate=0.3),
     neck=dict(in_channels=[96, 192, 384, 768]))
 
-optim_wrapper = dict(optimizer=dict(betas=(0.9, 0.999)), paramwise_cfg=dict(norm_decay_mult=0.0))
+# All parameters decay, the norms too.
+optim_wrapper = dict(optimizer=dict(betas=(0.9, 0.999)))

@@ -23,4 +23,14 @@ model = dict(
         cal_acc=False),
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]))
 
-optim_wrapper = dict(clip_grad=dict(max_norm=5.0))
+# Batch 1024: 8 GPUs × 128.
+train_dataloader = dict(batch_size=128)
+optim_wrapper = dict(type='AmpOptimWrapper', clip_grad=dict(max_norm=5.0))
+max_epochs = 300
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=20, convert_to_iter_based=True),
+    # Counted from 0, warm-up included.
+    dict(
+        type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=0, end=max_epochs, T_max=max_epochs,
+        convert_to_iter_based=True),
+]
