@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.registry import DATASETS, MODELS, Registry
 
-__all__ = ['class_of', 'default_meta', 'evaluators', 'innermost', 'load_config', 'registry_scope', 'scope_of',
-           'type_name']
+__all__ = ['class_of', 'default_meta', 'evaluators', 'first_dataset', 'load_config', 'loaders', 'registry_scope',
+           'scope_of', 'single_datasets', 'type_name']
 
 _LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
 
@@ -31,7 +32,7 @@ def load_config(file: str, options: Mapping[str, Any] | None = None, work_dir: s
         launcher: Job launcher: none, pytorch, slurm or mpi.
 
     Returns:
-        The config.
+        The config. Data loaders of mmpretrain have what its own tools give them.
 
     Raises:
         FileNotFoundError: There is no such config.
@@ -44,10 +45,20 @@ def load_config(file: str, options: Mapping[str, Any] | None = None, work_dir: s
         for key in list(cfg):
             if key.endswith(('_dataloader', '_evaluator')):
                 _move(cfg[key], cfg.data_root, options['data_root'])
+    if scope_of(cfg) == 'mmpretrain':
+        for loader in (each for split in ('train', 'val', 'test') for each in loaders(cfg, split)):
+            _set_defaults(loader)
     cfg.merge_from_dict(options)
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(file).stem)
     return cfg
+
+
+def _set_defaults(loader: dict[str, Any]) -> None:
+    """Give a data loader what mmpretrain's train.py and test.py do: its preprocessors need batches put together."""
+    loader.setdefault('collate_fn', dict(type='default_collate'))
+    loader.setdefault('pin_memory', torch.cuda.is_available())
+    loader.setdefault('persistent_workers', bool(loader.get('num_workers')))
 
 
 def _move(node: Any, old: str, new: str) -> None:
@@ -89,8 +100,9 @@ def scope_of(cfg: Config) -> str:
     Returns:
         mmdet, mmseg or mmpretrain; for models of none of these the ``default_scope``, or mmengine without one.
     """
-    scope = cfg.get('default_scope') or 'mmengine'
-    kind = (cfg.get('model') or {}).get('type')
+    model = cfg.get('model') or {}
+    scope = model.get('_scope_') or cfg.get('default_scope') or 'mmengine'
+    kind = model.get('type')
     if isinstance(kind, str):
         root = kind.partition('.')[0]
         if root in _LIBRARIES or scope in _LIBRARIES:
@@ -109,17 +121,37 @@ def registry_scope(cfg: Config) -> str:
     return cfg.get('default_scope') or scope_of(cfg)
 
 
-def innermost(dataset: Any) -> Any:
-    """The settings of a data set without those that repeat or filter it."""
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    return dataset
+def single_datasets(dataset: Mapping[str, Any]) -> Iterator[Any]:
+    """The settings of each data set within those that repeat, filter or join others."""
+    if isinstance(dataset.get('dataset'), Mapping):
+        yield from single_datasets(dataset['dataset'])
+    elif dataset.get('datasets') and not dataset.get('pipeline'):
+        for part in dataset['datasets']:
+            yield from single_datasets(part)
+    else:
+        yield dataset
+
+
+def first_dataset(cfg: Mapping[str, Any], split: str) -> Any:
+    """The settings of the first data set of a split, without what repeats or joins it; empty where there is none."""
+    for loader in loaders(cfg, split):
+        dataset = loader.get('dataset')
+        return next(single_datasets(dataset), {}) if isinstance(dataset, Mapping) else {}
+    return {}
+
+
+def loaders(cfg: Mapping[str, Any], split: str) -> list[Any]:
+    """The settings of the data loaders of a split: none, one or, for a loop of the config's own, several."""
+    found = cfg.get(f'{split}_dataloader') or []
+    return found if isinstance(found, list) else [found]
 
 
 def evaluators(cfg: Config, split: str) -> list[dict[str, Any]]:
     """The metrics of a split, of which a config may give none, one or a list."""
     found = cfg.get(f'{split}_evaluator') or []
-    return found if isinstance(found, list) else [found]
+    found = found if isinstance(found, list) else [found]
+    # Of several data loaders each has metrics of its own.
+    return [metric for each in found for metric in (each if isinstance(each, list) else [each])]
 
 
 def default_meta(cfg: Config, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -139,10 +171,10 @@ def class_of(cfg: Config, settings: Mapping[str, Any], registry: Registry, modul
     Returns:
         The class, or ``None`` where the type is missing or nobody registered it.
     """
-    kind = settings.get('type', '')
-    if not isinstance(kind, str):
+    kind = settings.get('type')
+    if not kind or not isinstance(kind, str):
         return kind
-    scope = registry_scope(cfg)
+    scope = settings.get('_scope_') or registry_scope(cfg)
     with contextlib.suppress(ImportError):
         importlib.import_module(f'{scope}.{module}')
     with registry.switch_scope_and_registry(scope) as own:
