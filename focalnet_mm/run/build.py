@@ -16,7 +16,7 @@ from torch import nn
 from ..weights import SCHEME, local_file, read_model, trained_classes
 from ..weights.layouts import shorten
 from ..weights.whole import LAST_STEP
-from .config import default_meta, first_dataset, registry_scope, type_name
+from .config import default_meta, first_dataset, model_settings, registry_scope, type_name
 from .machine import replace_sync_bn
 
 __all__ = ['build_model', 'check_checkpoint', 'load_model', 'load_weights', 'read_any_layout', 'unwrap']
@@ -31,9 +31,12 @@ def build_model(cfg: Config, device: str = 'cpu') -> BaseModel:
 
     Returns:
         The model in training mode, with BN for SyncBN, which needs several processes.
+
+    Raises:
+        ValueError: The config has no model.
     """
+    settings = copy.deepcopy(model_settings(cfg))
     init_default_scope(registry_scope(cfg))
-    settings = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor'):
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)
     replace_sync_bn(settings)

@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from .build import check_checkpoint, unwrap
+from .config import model_settings
 from .failures import explain_missing, why_empty
 
 __all__ = ['CheckData', 'ClassMismatchError', 'DataError', 'build_runner', 'check_dataset', 'check_folder',
@@ -94,7 +95,11 @@ def build_runner(cfg: Config, checkpoint: str | None = None) -> tuple[Runner, Ch
     Args:
         cfg: The config.
         checkpoint: What is tested, if it is a test.
+
+    Raises:
+        ValueError: The config has no model.
     """
+    model_settings(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     check = CheckData(checkpoint)
     runner.register_hook(check)
@@ -161,7 +166,9 @@ def check_heads(model: nn.Module, dataset: Any, key: str) -> None:
     classes = _classes(dataset)
     if not classes or hasattr(model, 'language_model') or hasattr(model, 'text_encoder'):
         return
-    if 'DepthEstimator' in {base.__name__ for base in type(model).__mro__}:
+    # Depths are no classes, and trackers of pedestrians leave out the other classes of their videos.
+    kinds = {base.__name__ for part in (model, dataset) for base in type(part).__mro__}
+    if kinds & {'DepthEstimator', 'MOTChallengeDataset'}:
         return
     # Heads for boxes of a panoptic data set may know its things only.
     allowed = {len(classes), len(_meta(dataset).get('thing_classes') or classes)}

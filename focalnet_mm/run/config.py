@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.registry import DATASETS, MODELS, Registry
 
-__all__ = ['class_of', 'default_meta', 'evaluators', 'first_dataset', 'load_config', 'loaders', 'registry_scope',
-           'scope_of', 'single_datasets', 'type_name']
+__all__ = ['class_of', 'default_meta', 'evaluators', 'first_dataset', 'load_config', 'loaders', 'model_settings',
+           'registry_scope', 'scope_of', 'single_datasets', 'type_name']
 
 _LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
 
@@ -36,10 +37,11 @@ def load_config(file: str, options: Mapping[str, Any] | None = None, work_dir: s
 
     Raises:
         FileNotFoundError: There is no such config.
+        ValueError: It, or what it inherits, cannot be read.
     """
     if not Path(file).is_file():
         raise FileNotFoundError(f'The config {file} does not exist: give the path of a config file.')
-    cfg = Config.fromfile(file)
+    cfg = _read(file)
     options = dict(options or {})
     if 'data_root' in options and cfg.get('data_root'):
         for key in list(cfg):
@@ -52,6 +54,27 @@ def load_config(file: str, options: Mapping[str, Any] | None = None, work_dir: s
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(file).stem)
     return cfg
+
+
+def _read(file: str) -> Config:
+    try:
+        return Config.fromfile(file)
+    # Whatever stands in it is run.
+    except Exception as error:
+        names = [frame.f_locals.get('filename') for frame, _ in traceback.walk_tb(error.__traceback__)]
+        place = next((name for name in reversed(names) if isinstance(name, str) and name.endswith('.py')), file)
+        if isinstance(error, SyntaxError):
+            raise ValueError(f'{place}, line {error.lineno}: {error.msg}: correct it there.') from error
+        if isinstance(error, FileNotFoundError):
+            raise ValueError(f'{file} inherits a config that does not exist: {error.filename or error}.') from error
+        cause: BaseException = error
+        # mmengine's own lists all that is on the path.
+        while isinstance(cause, ImportError) and (cause.__cause__ or cause.__context__):
+            cause = cause.__cause__ or cause.__context__ or cause
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f'line {last.lineno}: ' if last.filename in ('', place) else ''
+        raise ValueError(f'{place} cannot be read as a config: {where}{type(cause).__name__}: '
+                         f'{next(iter(str(cause).splitlines()), "")}') from error
 
 
 def _set_defaults(loader: dict[str, Any]) -> None:
@@ -100,7 +123,8 @@ def scope_of(cfg: Config) -> str:
     Returns:
         mmdet, mmseg or mmpretrain; for models of none of these the ``default_scope``, or mmengine without one.
     """
-    model = cfg.get('model') or {}
+    model = cfg.get('model')
+    model = model if isinstance(model, Mapping) else {}
     scope = model.get('_scope_') or cfg.get('default_scope') or 'mmengine'
     kind = model.get('type')
     if isinstance(kind, str):
@@ -114,6 +138,19 @@ def scope_of(cfg: Config) -> str:
         if base.__module__.partition('.')[0] in _LIBRARIES:
             return base.__module__.partition('.')[0]
     return scope
+
+
+def model_settings(cfg: Config) -> Any:
+    """The settings of a config's model.
+
+    Raises:
+        ValueError: It has none.
+    """
+    found = cfg.get('model')
+    if not isinstance(found, Mapping) or not found:
+        raise ValueError(f'{cfg.filename or "The config"} has no model: expected model = dict(type=…), '
+                         f'found {"nothing" if found is None else repr(found)}.')
+    return found
 
 
 def registry_scope(cfg: Config) -> str:
@@ -142,8 +179,8 @@ def first_dataset(cfg: Mapping[str, Any], split: str) -> Any:
 
 def loaders(cfg: Mapping[str, Any], split: str) -> list[Any]:
     """The settings of the data loaders of a split: none, one or, for a loop of the config's own, several."""
-    found = cfg.get(f'{split}_dataloader') or []
-    return found if isinstance(found, list) else [found]
+    found = cfg.get(f'{split}_dataloader')
+    return [loader for loader in (found if isinstance(found, list) else [found]) if isinstance(loader, Mapping)]
 
 
 def evaluators(cfg: Config, split: str) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ __all__ = ['OURS', 'explain_failure', 'explain_missing', 'first_line', 'is_about
 OURS = (ValueError, OSError, ModuleNotFoundError)
 
 _WORKER = 'Original Traceback (most recent call last):'
+_MOST = 400
 _NOT_THERE = (FileNotFoundError, NotADirectoryError)
 _PATH_IN_TEXT = re.compile(r"(?:No such file or directory|Not a directory): '([^']+)'")
 # Folders of any data set.
@@ -41,6 +42,8 @@ def is_about_data(error: BaseException) -> bool:
 def first_line(error: BaseException) -> str:
     """The kind of an error and the first line of its message."""
     line = next((line.strip() for line in _text(error).splitlines() if line.strip()), '')
+    # mmengine puts whole configs into some.
+    line = line if len(line) <= _MOST else f'{line[:_MOST]}…'
     return f'{type(error).__name__}: {line}' if line else type(error).__name__
 
 

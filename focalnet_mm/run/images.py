@@ -137,7 +137,7 @@ class ImagePipeline:
                 built.append(Compose([step]))
             except Exception as error:
                 raise ValueError(f'The step {name} of the config\'s test pipeline could not be made: '
-                                 f'{printable(explain_failure(error, ours=())).rstrip(".")}.') from error
+                                 f'{printable(explain_failure(error, ours=()))}') from error
         return built
 
     def _load(self, data: dict[str, Any], step_name: str, step: Compose, name: str) -> dict[str, Any]:
