@@ -159,5 +159,5 @@ def in_new_process(job: dict[str, Any]) -> dict[str, float]:
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ['no message'])[-1]
         raise RuntimeError(f'{job["model"]} failed ({job["step"]}, {job["size"]}, {job["dtype"]}, '
-                         f'{job["mode"]}): {reason}')
+                         f'{job["mode"]}): {reason}') from RuntimeError(done.stderr)
     return json.loads(done.stdout.strip().splitlines()[-1])

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import Progress
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ..backbone.focalnet import find_backbone
 from ..data.pictures import find_inputs, left_out
@@ -21,7 +22,7 @@ from ..explain.maps import choose_blocks, only_backbone
 from ..explain.report import explain_inputs
 from ..run.build import load_model
 from ..run.checks import check_folder
-from ..run.config import load_config
+from ..run.config import load_config, loaders
 from ..run.images import ImagePipeline
 from ..run.stopping import stop_on_signals
 from .options import add_cfg_options, add_config, add_force, in_one_sentence
@@ -70,8 +71,10 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         except IndexError as error:
             raise ValueError(error) from error
     if args.objects:
+        with in_one_sentence(parser, (Exception,), cfg):
+            loader = _validation_loader(cfg, args.config)
         with in_one_sentence(parser, cfg=cfg):
-            _print_norm_on_objects(cfg, model, args)
+            _print_norm_on_objects(loader, model, args)
     if args.checkpoint is None and not backbone.pretrained:
         print('No --checkpoint, and the config names none for the backbone: the weights are random.')
     if other:
@@ -91,8 +94,14 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         raise SystemExit(f'{parser.prog}: {len(done.failed)} of {len(inputs)} inputs could not be read, see above.')
 
 
-def _print_norm_on_objects(cfg: Config, model: nn.Module, args: argparse.Namespace) -> None:
-    loader = Runner.build_dataloader(cfg.val_dataloader)
+def _validation_loader(cfg: Config, config: str) -> DataLoader:
+    settings = loaders(cfg, 'val')
+    if not settings:
+        raise ValueError(f'--objects: {config} has no validation data.')
+    return Runner.build_dataloader(settings[0])
+
+
+def _print_norm_on_objects(loader: DataLoader, model: nn.Module, args: argparse.Namespace) -> None:
     with Progress(console=Console(stderr=True)) as progress:
         ratios = norm_on_objects(model, progress.track(loader, description='validation set'), args.stage, args.block)
     print('stage  block  modulator norm on objects / elsewhere')

@@ -26,6 +26,5 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     with in_one_sentence(parser, (Exception,)):
         cfg = load_config(args.config, args.cfg_options)
         model = load_model(cfg, args.checkpoint)
-    with in_one_sentence(parser):
         out = args.out or Path(cfg.work_dir) / f'{Path(args.config).stem}-{args.part}{FORMATS[args.to]}'
         export_model(model, out, args.to, args.part, args.force, say, cfg)

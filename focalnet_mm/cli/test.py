@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..run.build import check_checkpoint, read_any_layout
+from ..run.build import read_any_layout
 from ..run.checks import build_runner
 from ..run.config import load_config
 from ..run.evaluation import add_tta, draw_predictions, keep_predictions
@@ -39,7 +39,6 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             keep_predictions(cfg, args.out)
 
     with in_one_sentence(parser, (Exception,), cfg):
-        runner, check = build_runner(cfg)
-        check_checkpoint(runner.model, args.checkpoint)
+        runner, check = build_runner(cfg, args.checkpoint)
     with in_one_sentence(parser, (Exception,), cfg, lambda: check.passed):
         runner.test()

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from ..run.config import innermost, type_name
+from ..run.config import first_dataset, type_name
 from ..weights.clean import clean_text
 
 __all__ = ['describe_inputs']
@@ -132,9 +132,7 @@ def _padding(preprocessor: Any, padding: tuple[int, int, float]) -> str:
 
 
 def _test_pipeline(cfg: Config | None) -> list[Mapping[str, Any]]:
-    if not cfg or not cfg.get('test_dataloader'):
-        return []
-    return list(innermost(cfg.test_dataloader.dataset).get('pipeline') or ())
+    return list(first_dataset(cfg, 'test').get('pipeline') or ()) if cfg else []
 
 
 def _call(step: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data.pictures import printable, to_bgr
+from ..run.config import first_dataset
 from .maps import FocalMaps
 
 if TYPE_CHECKING:
@@ -50,11 +51,8 @@ def reads_rgb(cfg: Mapping[str, Any], split: str) -> bool:
     """
     if any(_says(cfg.get(key), 'rgb_to_bgr') for key in ('model', 'data_preprocessor')):
         return True
-    dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
-    while isinstance(dataset, Mapping) and 'dataset' in dataset:
-        dataset = dataset['dataset']
     rgb = False
-    for step in (dataset.get('pipeline') or ()) if isinstance(dataset, Mapping) else ():
+    for step in first_dataset(cfg, split).get('pipeline') or ():
         if isinstance(step, Mapping):
             rgb = (rgb or bool(step.get('to_rgb'))) and not step.get('to_bgr')
     return rgb

@@ -157,7 +157,11 @@ def inputs_of(model: nn.Module, images: Tensor | Mapping[str, Any]) -> Tensor:
     if preprocessor is None:
         raise TypeError(f'A batch was passed, but the {type(model).__name__} has no data_preprocessor: pass images of '
                         'shape (N, 3, H, W).')
-    return preprocessor(images, False)['inputs']
+    found = preprocessor(images, False)['inputs']
+    if isinstance(found, Tensor):
+        return found
+    # Of models that put their images together themselves, or that get several views of each.
+    return found[0] if found[0].dim() == 4 else torch.stack(list(found)).float()
 
 
 def only_backbone(model: nn.Module, name: str | None) -> nn.Module:

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
-from torch import nn
+from torch import Tensor, nn
 
 from ..backbone.focalnet import find_backbone
 from ..data.pictures import Input, printable, shown_as, unique_names
@@ -109,7 +109,7 @@ class _Drawer:
             raise ValueError(f'{item.path} is a video: name pictures, such as some of its frames.')
         loaded = self.pipeline(item.channels or item.path, str(item.path))
         self.pipeline.check_channels(loaded, self.channels, str(item.path))
-        batch = loaded.batch
+        batch = _one_view(loaded.batch)
         maps = _maps(self.model, batch, self.stages, self.blocks, item)
         inputs = batch['inputs'][0]
         words = shown_as(as_array(inputs))
@@ -122,6 +122,13 @@ class _Drawer:
         drawn = maps if self.blocks else {key: maps[key] for key in dict(maps.keys()).items()}
         target.parent.mkdir(parents=True, exist_ok=True)
         plot_focal_maps(image, drawn, title=item.name).savefig(target, dpi=80)
+
+
+def _one_view(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A batch, or that of the first view where test-time augmentation gives several."""
+    if isinstance(batch['inputs'][0], Tensor):
+        return batch
+    return {key: values[0] for key, values in batch.items()}
 
 
 def _maps(model: nn.Module, batch: Mapping[str, Any], stages: Sequence[int] | None, blocks: Sequence[int] | None,

@@ -15,7 +15,8 @@ from torch import nn
 
 from ..weights import SCHEME, local_file, read_model, trained_classes
 from ..weights.layouts import shorten
-from .config import default_meta, innermost, registry_scope
+from ..weights.whole import LAST_STEP
+from .config import default_meta, first_dataset, model_settings, registry_scope, type_name
 from .machine import replace_sync_bn
 
 __all__ = ['build_model', 'check_checkpoint', 'load_model', 'load_weights', 'read_any_layout', 'unwrap']
@@ -30,9 +31,12 @@ def build_model(cfg: Config, device: str = 'cpu') -> BaseModel:
 
     Returns:
         The model in training mode, with BN for SyncBN, which needs several processes.
+
+    Raises:
+        ValueError: The config has no model.
     """
+    settings = copy.deepcopy(model_settings(cfg))
     init_default_scope(registry_scope(cfg))
-    settings = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor'):
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)
     replace_sync_bn(settings)
@@ -61,7 +65,9 @@ def load_model(cfg: Config, checkpoint: str | None = None) -> BaseModel:
         model.dataset_meta = _test_meta(cfg)
     else:
         load_weights(model, cfg, checkpoint)
-    return model.eval()
+    # That of some models returns nothing.
+    model.eval()
+    return model
 
 
 def load_weights(model: BaseModel, cfg: Config, checkpoint: str) -> None:
@@ -79,8 +85,9 @@ def load_weights(model: BaseModel, cfg: Config, checkpoint: str) -> None:
     """
     read = read_model(checkpoint)
     model = unwrap(model)
-    _check_tensors(model, read['state_dict'], checkpoint)
-    unused = model.load_state_dict(read['state_dict'], strict=False).unexpected_keys
+    tensors = _tested(read, cfg, checkpoint)
+    _check_tensors(model, tensors, checkpoint)
+    unused = model.load_state_dict(tensors, strict=False).unexpected_keys
     if unused:
         print_log(f'{checkpoint}: the model has no place for {len(unused)} of its tensors ({shorten(unused)}).',
                   logger='current')
@@ -129,6 +136,22 @@ def unwrap(model: nn.Module) -> Any:
     return inner
 
 
+def _tested(read: Mapping[str, Any], cfg: Config, source: str) -> Mapping[str, torch.Tensor]:
+    """Those weights of a checkpoint that a test of the config would run with."""
+    if not isinstance(read.get(LAST_STEP), Mapping):
+        return read['state_dict']
+    # mmpretrain's hook may be told so.
+    hooks = [*(cfg.get('custom_hooks') or ()), *(cfg.get('default_hooks') or {}).values()]
+    averaged = all(hook.get('evaluate_on_ema', True) for hook in hooks if type_name(hook) == 'EMAHook')
+    print_log(f'{source} holds averaged weights and those of the last step: took '
+              f'{"the averaged ones" if averaged else "the last, as evaluate_on_ema=False of the EMAHook says"}.',
+              logger='current')
+    if averaged:
+        return read['state_dict']
+    return {name.removeprefix('module.'): tensor for name, tensor in read[LAST_STEP].items()
+            if name.startswith('module.')}
+
+
 def _check_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) -> None:
     own = model.state_dict()
     # Older releases of torch did not count the batches, and whoever loads does without.
@@ -146,7 +169,5 @@ def _check_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source
 
 def _test_meta(cfg: Config) -> dict[str, Any]:
     """Classes, palette and so on of the data set for tests, as far as the config or the data set's type names them."""
-    if not cfg.get('test_dataloader'):
-        return {}
-    dataset = innermost(cfg.test_dataloader.dataset)
+    dataset = first_dataset(cfg, 'test')
     return {**default_meta(cfg, dataset), **(dataset.get('metainfo') or {})}

@@ -7,23 +7,30 @@ import importlib
 import json
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import numpy as np
+from mmengine import fileio
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
-from .build import unwrap
+from .build import check_checkpoint, unwrap
+from .config import model_settings
 from .failures import explain_missing, why_empty
 from .first_classes import FirstClasses
 
 __all__ = ['CheckData', 'ClassMismatchError', 'DataError', 'build_runner', 'check_dataset', 'check_folder',
            'check_heads']
 
+# How many items of a data set are looked at before training; each is unpickled.
+_LOOKED_AT = 1000
 # Attributes of models of mmdet, mmseg and mmpretrain whose num_classes is that of the data set.
 _HEADS = {'bbox_head', 'mask_head', 'panoptic_head', 'query_head', 'decode_head', 'auxiliary_head', 'head', 'cls_head'}
 
@@ -39,44 +46,66 @@ class ClassMismatchError(DataError):
 class CheckData(Hook):
     """Checks before training and testing what would go wrong in silence: see :func:`check_dataset`.
 
+    Args:
+        checkpoint: What is tested, which must hold every tensor of the model, see :func:`.build.check_checkpoint`.
+
     Attributes:
         passed: Whether everything was found to fit, and the run has started.
 
     Raises:
         DataError: Something does not fit; says what was found, expected, and the way out.
         FileNotFoundError: What the first item of a validation or test reads is missing.
+        ValueError: The checkpoint is not of the model.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, checkpoint: str | None = None) -> None:
         self.passed = False
+        self._checkpoint = checkpoint
+
+    def before_run(self, runner: Runner) -> None:
+        # Only now every kind of runner has its model.
+        if self._checkpoint:
+            check_checkpoint(runner.model, self._checkpoint)
 
     def before_train(self, runner: Runner) -> None:
-        self._check(runner, 'train', runner.train_dataloader.dataset)
+        self._check(runner, 'train', runner.train_loop)
         if runner.val_loop is not None:
-            self._check(runner, 'val', runner.val_dataloader.dataset)
+            self._check(runner, 'val', runner.val_loop)
         self.passed = True
 
     def before_test(self, runner: Runner) -> None:
-        self._check(runner, 'test', runner.test_dataloader.dataset)
+        # A loop over several data loaders comes here for each.
+        self.passed = False
+        self._check(runner, 'test', runner.test_loop)
         self.passed = True
 
     @staticmethod
-    def _check(runner: Runner, split: str, dataset: Any) -> None:
+    def _check(runner: Runner, split: str, loop: Any) -> None:
         model = unwrap(runner.model)
-        evaluator = getattr(getattr(runner, f'{split}_loop'), 'evaluator', None)
+        evaluator = getattr(loop, 'evaluator', None)
         of_first_classes = any(isinstance(metric, FirstClasses) for metric in getattr(evaluator, 'metrics', ()))
-        for key, part in _parts(f'{split}_dataloader.dataset', dataset):
-            check_dataset(part, key)
-            if not of_first_classes:
-                check_heads(model, part, key)
-            if split != 'train':
-                _check_first_files(part, runner.cfg)
+        for name, loader in _loaders_of(loop, f'{split}_dataloader'):
+            for key, part in _parts(f'{name}.dataset', getattr(loader, 'dataset', None)):
+                check_dataset(part, key)
+                if not of_first_classes:
+                    check_heads(model, part, key)
+                if split != 'train':
+                    _check_first_files(part, runner.cfg)
 
 
-def build_runner(cfg: Config) -> tuple[Runner, CheckData]:
-    """mmengine's runner of a config, or the config's own kind of it, with the check that it starts with."""
+def build_runner(cfg: Config, checkpoint: str | None = None) -> tuple[Runner, CheckData]:
+    """mmengine's runner of a config, or the config's own kind of it, with the check that it starts with.
+
+    Args:
+        cfg: The config.
+        checkpoint: What is tested, if it is a test.
+
+    Raises:
+        ValueError: The config has no model.
+    """
+    model_settings(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    check = CheckData()
+    check = CheckData(checkpoint)
     runner.register_hook(check)
     return runner, check
 
@@ -112,7 +141,7 @@ def check_dataset(dataset: Any, key: str) -> None:
 
     Raises:
         DataError: It is empty, or its classes are one string.
-        ClassMismatchError: The annotations lack classes, or number them in another order.
+        ClassMismatchError: The annotations lack classes, number them in another order, or have others.
     """
     classes = _classes(dataset)
     if isinstance(classes, str):
@@ -122,6 +151,8 @@ def check_dataset(dataset: Any, key: str) -> None:
         _check_categories(dataset, classes, key)
     if hasattr(dataset, '__len__') and not len(dataset):
         raise DataError(f'{key} has no items: {why_empty(dataset, key)}.')
+    if classes and hasattr(dataset, 'get_data_info') and type(dataset).__module__.startswith(('mmdet.', 'mmpretrain.')):
+        _check_labels(dataset, classes, key)
 
 
 def check_heads(model: nn.Module, dataset: Any, key: str) -> None:
@@ -129,7 +160,7 @@ def check_heads(model: nn.Module, dataset: Any, key: str) -> None:
 
     Args:
         model: The model. Left out are heads that take their classes from a text, that share one mask among all classes,
-            or that tell background and foreground apart by one channel.
+            that tell background and foreground apart by one channel, or that predict no classes but depths.
         dataset: A data set that was built.
         key: Its key in the config.
 
@@ -139,18 +170,37 @@ def check_heads(model: nn.Module, dataset: Any, key: str) -> None:
     classes = _classes(dataset)
     if not classes or hasattr(model, 'language_model') or hasattr(model, 'text_encoder'):
         return
+    # Depths are no classes, and trackers of pedestrians leave out the other classes of their videos.
+    kinds = {base.__name__ for part in (model, dataset) for base in type(part).__mro__}
+    if kinds & {'DepthEstimator', 'MOTChallengeDataset'}:
+        return
     # Heads for boxes of a panoptic data set may know its things only.
-    allowed = {len(classes), len(dataset.metainfo.get('thing_classes') or classes)}
+    allowed = {len(classes), len(_meta(dataset).get('thing_classes') or classes)}
     for name, head in model.named_modules():
         parts = [part for part in name.split('.') if not part.isdigit()]
         found = getattr(head, 'num_classes', None)
         if not parts or parts[-1] not in _HEADS or type(found) is not int or found in allowed:
             continue
-        if getattr(head, 'class_agnostic', False) or getattr(head, 'out_channels', None) == 1:
+        if _knows_no_classes(head):
             continue
         raise ClassMismatchError(
             f'model.{name} has {found} classes, the data set of {key} has {len(classes)}: set num_classes of every '
             f'head to {len(classes)}, or {key}.metainfo.classes to the classes that the model has.')
+
+
+def _knows_no_classes(head: Any) -> bool:
+    """Whether what a head tells apart are no classes of the data: object or not, border or not."""
+    return (getattr(head, 'class_agnostic', False) or getattr(head, 'out_channels', None) == 1
+            or hasattr(head, 'boundary_threshold') or any('RPN' in base.__name__ for base in type(head).__mro__))
+
+
+def _loaders_of(loop: Any, key: str) -> list[tuple[str, Any]]:
+    """(key, data loader) of a loop; one of anybody's may have several, or loops for each."""
+    if hasattr(loop, 'dataloader'):
+        return [(key, loop.dataloader)]
+    found = [each for value in vars(loop).values() for each in (value if isinstance(value, (list, tuple)) else [value])]
+    return [(f'{key}.{i}', getattr(each, 'dataloader', each)) for i, each in enumerate(
+        each for each in found if isinstance(each, (DataLoader, BaseLoop)))]
 
 
 def _parts(key: str, dataset: Any) -> Iterator[tuple[str, Any]]:
@@ -164,20 +214,27 @@ def _parts(key: str, dataset: Any) -> Iterator[tuple[str, Any]]:
         yield key, dataset
 
 
+def _meta(dataset: Any) -> Mapping[str, Any]:
+    found = getattr(dataset, 'metainfo', None)
+    return found if isinstance(found, Mapping) else {}
+
+
 def _classes(dataset: Any) -> Any:
-    return (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    """The names of a data set's classes, where it says them as those of the libraries do."""
+    found = _meta(dataset).get('classes')
+    return found if isinstance(found, (str, Sequence)) else None
 
 
 def _is_coco(dataset: Any) -> bool:
-    """Whether mmdet numbers the classes of a data set by its annotation file."""
+    """Whether mmdet numbers the classes of a data set by its annotation file; others may merge or sort them."""
     with contextlib.suppress(ImportError):
-        return isinstance(dataset, importlib.import_module('mmdet.datasets').CocoDataset) and hasattr(
-            dataset, 'cat_ids')
+        if isinstance(dataset, importlib.import_module('mmdet.datasets').CocoDataset):
+            return type(dataset).load_data_list.__module__.startswith('mmdet.') and hasattr(dataset, 'cat_ids')
     return False
 
 
 def _check_categories(dataset: Any, classes: Sequence[str], key: str) -> None:
-    names = _category_names(dataset.ann_file)
+    names = _category_names(dataset.ann_file, getattr(dataset, 'backend_args', None))
     if names == {} and not dataset.cat_ids:
         # Pictures without labels, as semi-supervised training takes them.
         return
@@ -186,6 +243,11 @@ def _check_categories(dataset: Any, classes: Sequence[str], key: str) -> None:
     else:
         found = [names[number] for number in dataset.cat_ids if number in names]
     missing = [name for name in classes if name not in found]
+    if len(found) > len(classes):
+        twice = next((name for name in found if found.count(name) > 1), found[0])
+        raise ClassMismatchError(
+            f'{dataset.ann_file} holds {len(found)} categories of the {len(classes)} classes of {key}, {twice!r} more '
+            'than once, and mmdet numbers each by itself: give them different names, or join them.')
     # The categories of LVIS are taken whatever the classes are called.
     if len(found) != len(classes):
         raise ClassMismatchError(
@@ -200,10 +262,45 @@ def _check_categories(dataset: Any, classes: Sequence[str], key: str) -> None:
             f'classes={tuple(found)!r}.')
 
 
-def _category_names(path: str) -> dict[int, str] | None:
-    """Number → name of the categories of a file in COCO's format, of which only that list is read if possible."""
-    if not isinstance(path, str) or not os.path.isfile(path):
-        return None
+def _check_labels(dataset: Any, classes: Sequence[str], key: str) -> None:
+    """Look at the labels of the first items: losses take one that is too high for background, or end in an assertion
+    of the GPU; and annotations in XML whose names are no classes are left out."""
+    found = [dataset.get_data_info(i) for i in range(min(len(dataset), _LOOKED_AT))]
+    infos = [info for info in found if isinstance(info, Mapping)]
+    for info in infos:
+        highest = max(_labels(info), default=-1)
+        if highest >= len(classes):
+            raise ClassMismatchError(
+                f'{info.get("img_path")} has the label {highest} in {key}, whose {len(classes)} classes have 0 to '
+                f'{len(classes) - 1}: correct the annotations, or {key}.metainfo.classes.')
+    files = [info['xml_path'] for info in infos if 'xml_path' in info]
+    if not files or any(info.get('instances') for info in infos):
+        return
+    named = {name.text for file in files for name in ElementTree.fromstring(fileio.get_text(
+        file, backend_args=getattr(dataset, 'backend_args', None))).iterfind('object/name')}
+    if named and not named.intersection(classes):
+        raise ClassMismatchError(
+            f'{files[0]} and the other annotations name {", ".join(sorted(map(repr, named))[:5])}, and none of the '
+            f'{len(classes)} classes of the data set: name those of your annotations in {key}.metainfo.classes.')
+
+
+def _labels(info: Any) -> Iterator[int]:
+    """The labels that an item of mmdet's or mmpretrain's has."""
+    instances, label = info.get('instances') or (), info.get('gt_label')
+    found = [*(instance.get('bbox_label') for instance in instances), *(label if isinstance(label, list) else [label])]
+    yield from (each for each in found if isinstance(each, (int, np.integer)))
+
+
+def _category_names(path: str, backend_args: dict[str, Any] | None) -> dict[int, str] | None:
+    """Number → name of the categories of a file in COCO's format, from where the data set has it."""
+    # What serves it may serve it once, or to nobody else.
+    with contextlib.suppress(Exception), fileio.get_local_path(path, backend_args=backend_args) as local:
+        return _names_in(local)
+    return None
+
+
+def _names_in(path: str) -> dict[int, str] | None:
+    """The categories of a local file, of which only that list is read if possible."""
     with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start = data.rfind(b'"categories"')
         end = data.find(b']', start)

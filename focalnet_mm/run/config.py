@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.registry import DATASETS, MODELS, Registry
 
-__all__ = ['class_of', 'default_meta', 'evaluators', 'innermost', 'load_config', 'registry_scope', 'scope_of',
-           'type_name']
+__all__ = ['class_of', 'default_meta', 'evaluators', 'first_dataset', 'load_config', 'loaders', 'model_settings',
+           'registry_scope', 'scope_of', 'single_datasets', 'type_name']
 
 _LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
 
@@ -31,23 +33,55 @@ def load_config(file: str, options: Mapping[str, Any] | None = None, work_dir: s
         launcher: Job launcher: none, pytorch, slurm or mpi.
 
     Returns:
-        The config.
+        The config. Data loaders of mmpretrain have what its own tools give them.
 
     Raises:
         FileNotFoundError: There is no such config.
+        ValueError: It, or what it inherits, cannot be read.
     """
     if not Path(file).is_file():
         raise FileNotFoundError(f'The config {file} does not exist: give the path of a config file.')
-    cfg = Config.fromfile(file)
+    cfg = _read(file)
     options = dict(options or {})
     if 'data_root' in options and cfg.get('data_root'):
         for key in list(cfg):
             if key.endswith(('_dataloader', '_evaluator')):
                 _move(cfg[key], cfg.data_root, options['data_root'])
+    if scope_of(cfg) == 'mmpretrain':
+        for loader in (each for split in ('train', 'val', 'test') for each in loaders(cfg, split)):
+            _set_defaults(loader)
     cfg.merge_from_dict(options)
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(file).stem)
     return cfg
+
+
+def _read(file: str) -> Config:
+    try:
+        return Config.fromfile(file)
+    # Whatever stands in it is run.
+    except Exception as error:
+        names = [frame.f_locals.get('filename') for frame, _ in traceback.walk_tb(error.__traceback__)]
+        place = next((name for name in reversed(names) if isinstance(name, str) and name.endswith('.py')), file)
+        if isinstance(error, SyntaxError):
+            raise ValueError(f'{place}, line {error.lineno}: {error.msg}: correct it there.') from error
+        if isinstance(error, FileNotFoundError):
+            raise ValueError(f'{file} inherits a config that does not exist: {error.filename or error}.') from error
+        cause: BaseException = error
+        # mmengine's own lists all that is on the path.
+        while isinstance(cause, ImportError) and (cause.__cause__ or cause.__context__):
+            cause = cause.__cause__ or cause.__context__ or cause
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f'line {last.lineno}: ' if last.filename in ('', place) else ''
+        raise ValueError(f'{place} cannot be read as a config: {where}{type(cause).__name__}: '
+                         f'{next(iter(str(cause).splitlines()), "")}') from error
+
+
+def _set_defaults(loader: dict[str, Any]) -> None:
+    """Give a data loader what mmpretrain's train.py and test.py do: its preprocessors need batches put together."""
+    loader.setdefault('collate_fn', dict(type='default_collate'))
+    loader.setdefault('pin_memory', torch.cuda.is_available())
+    loader.setdefault('persistent_workers', bool(loader.get('num_workers')))
 
 
 def _move(node: Any, old: str, new: str) -> None:
@@ -89,8 +123,10 @@ def scope_of(cfg: Config) -> str:
     Returns:
         mmdet, mmseg or mmpretrain; for models of none of these the ``default_scope``, or mmengine without one.
     """
-    scope = cfg.get('default_scope') or 'mmengine'
-    kind = (cfg.get('model') or {}).get('type')
+    model = cfg.get('model')
+    model = model if isinstance(model, Mapping) else {}
+    scope = model.get('_scope_') or cfg.get('default_scope') or 'mmengine'
+    kind = model.get('type')
     if isinstance(kind, str):
         root = kind.partition('.')[0]
         if root in _LIBRARIES or scope in _LIBRARIES:
@@ -104,22 +140,55 @@ def scope_of(cfg: Config) -> str:
     return scope
 
 
+def model_settings(cfg: Config) -> Any:
+    """The settings of a config's model.
+
+    Raises:
+        ValueError: It has none.
+    """
+    found = cfg.get('model')
+    if not isinstance(found, Mapping) or not found:
+        raise ValueError(f'{cfg.filename or "The config"} has no model: expected model = dict(type=…), '
+                         f'found {"nothing" if found is None else repr(found)}.')
+    return found
+
+
 def registry_scope(cfg: Config) -> str:
     """Where the names of a config are looked up: its ``default_scope``, or, without one, the library of its model."""
     return cfg.get('default_scope') or scope_of(cfg)
 
 
-def innermost(dataset: Any) -> Any:
-    """The settings of a data set without those that repeat or filter it."""
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    return dataset
+def single_datasets(dataset: Mapping[str, Any]) -> Iterator[Any]:
+    """The settings of each data set within those that repeat, filter or join others."""
+    if isinstance(dataset.get('dataset'), Mapping):
+        yield from single_datasets(dataset['dataset'])
+    elif dataset.get('datasets') and not dataset.get('pipeline'):
+        for part in dataset['datasets']:
+            yield from single_datasets(part)
+    else:
+        yield dataset
+
+
+def first_dataset(cfg: Mapping[str, Any], split: str) -> Any:
+    """The settings of the first data set of a split, without what repeats or joins it; empty where there is none."""
+    for loader in loaders(cfg, split):
+        dataset = loader.get('dataset')
+        return next(single_datasets(dataset), {}) if isinstance(dataset, Mapping) else {}
+    return {}
+
+
+def loaders(cfg: Mapping[str, Any], split: str) -> list[Any]:
+    """The settings of the data loaders of a split: none, one or, for a loop of the config's own, several."""
+    found = cfg.get(f'{split}_dataloader')
+    return [loader for loader in (found if isinstance(found, list) else [found]) if isinstance(loader, Mapping)]
 
 
 def evaluators(cfg: Config, split: str) -> list[dict[str, Any]]:
     """The metrics of a split, of which a config may give none, one or a list."""
     found = cfg.get(f'{split}_evaluator') or []
-    return found if isinstance(found, list) else [found]
+    found = found if isinstance(found, list) else [found]
+    # Of several data loaders each has metrics of its own.
+    return [metric for each in found for metric in (each if isinstance(each, list) else [each])]
 
 
 def default_meta(cfg: Config, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -139,10 +208,10 @@ def class_of(cfg: Config, settings: Mapping[str, Any], registry: Registry, modul
     Returns:
         The class, or ``None`` where the type is missing or nobody registered it.
     """
-    kind = settings.get('type', '')
-    if not isinstance(kind, str):
+    kind = settings.get('type')
+    if not kind or not isinstance(kind, str):
         return kind
-    scope = registry_scope(cfg)
+    scope = settings.get('_scope_') or registry_scope(cfg)
     with contextlib.suppress(ImportError):
         importlib.import_module(f'{scope}.{module}')
     with registry.switch_scope_and_registry(scope) as own:

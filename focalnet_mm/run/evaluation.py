@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import HOOKS
 
-from .config import class_of, evaluators, innermost, scope_of, type_name
+from .config import class_of, evaluators, loaders, scope_of, single_datasets, type_name
 
 __all__ = ['add_tta', 'draw_predictions', 'keep_predictions']
 
@@ -61,13 +61,17 @@ def keep_predictions(cfg: Config, out: str) -> None:
         ValueError: ``out`` has another ending.
     """
     scope = scope_of(cfg)
+    if isinstance(cfg.test_dataloader, list):
+        raise ValueError(f'--out: the config tests on {len(cfg.test_dataloader)} data loaders in turn, each with '
+                         'metrics of its own; give each of them a DumpResults in test_evaluator.')
     if scope == 'mmseg':
         for evaluator in evaluators(cfg, 'test'):
             evaluator.update(output_dir=out, keep_results=True)
         return
     if not out.endswith(('.pkl', '.pickle')):
         raise ValueError(f'--out must end in .pkl or .pickle, got {out}.')
-    dump = dict(type='DumpDetResults' if scope in ('mmdet', 'mmrotate') else 'DumpResults', out_file_path=out)
+    dump = dict(type='mmdet.DumpDetResults' if scope in ('mmdet', 'mmrotate') else 'mmengine.DumpResults',
+                out_file_path=out)
     cfg.test_evaluator = [*evaluators(cfg, 'test'), dump]
 
 
@@ -86,7 +90,8 @@ def add_tta(cfg: Config) -> None:
     if scope == 'mmdet' and predicts_masks:
         raise ValueError("--tta: mmdet's test-time augmentation merges boxes only, and this config predicts masks; "
                          'leave --tta out.')
-    tta_types = dict(mmdet='DetTTAModel', mmseg='SegTTAModel', mmpretrain='AverageClsScoreTTA')
+    # mmdet registers its own at mmengine's root.
+    tta_types = dict(mmdet='DetTTAModel', mmseg='mmseg.SegTTAModel', mmpretrain='mmpretrain.AverageClsScoreTTA')
     if 'tta_model' not in cfg:
         if scope not in tta_types:
             raise ValueError(f'--tta: {scope} has no test-time augmentation of its own; write tta_model and '
@@ -94,12 +99,13 @@ def add_tta(cfg: Config) -> None:
         cfg.tta_model = dict(type=tta_types[scope])
         if scope == 'mmdet':
             cfg.tta_model.tta_cfg = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
-    dataset = innermost(cfg.test_dataloader.dataset)
+    datasets = [dataset for loader in loaders(cfg, 'test') for dataset in single_datasets(loader.dataset)]
     if 'tta_pipeline' not in cfg:
-        *steps, pack = copy.deepcopy(dataset.pipeline)
+        *steps, pack = copy.deepcopy(datasets[0].pipeline)
         if scope == 'mmdet':
             pack.meta_keys = (*pack.get('meta_keys', ()), 'flip', 'flip_direction')
         flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
         cfg.tta_pipeline = [*steps, dict(type='TestTimeAug', transforms=[flips, [pack]])]
-    dataset.pipeline = cfg.tta_pipeline
+    for dataset in datasets:
+        dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)

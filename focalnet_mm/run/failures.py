@@ -16,7 +16,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.fileio import list_dir_or_file
 from mmengine.registry import Registry
 
-from .config import evaluators, type_name
+from .config import evaluators, loaders, type_name
 
 __all__ = ['OURS', 'explain_failure', 'explain_missing', 'first_line', 'is_about_data', 'why_empty']
 
@@ -24,6 +24,7 @@ __all__ = ['OURS', 'explain_failure', 'explain_missing', 'first_line', 'is_about
 OURS = (ValueError, OSError, ModuleNotFoundError)
 
 _WORKER = 'Original Traceback (most recent call last):'
+_MOST = 400
 _NOT_THERE = (FileNotFoundError, NotADirectoryError)
 _PATH_IN_TEXT = re.compile(r"(?:No such file or directory|Not a directory): '([^']+)'")
 # Folders of any data set.
@@ -41,6 +42,8 @@ def is_about_data(error: BaseException) -> bool:
 def first_line(error: BaseException) -> str:
     """The kind of an error and the first line of its message."""
     line = next((line.strip() for line in _text(error).splitlines() if line.strip()), '')
+    # mmengine puts whole configs into some.
+    line = line if len(line) <= _MOST else f'{line[:_MOST]}…'
     return f'{type(error).__name__}: {line}' if line else type(error).__name__
 
 
@@ -73,6 +76,10 @@ def explain_failure(error: BaseException, cfg: Config | None = None,
     if isinstance(error, KeyError) and unknown:
         return _explain_unknown(unknown[1], unknown[2])
     told = first_line(error)
+    if not text.strip():
+        # The place is all that there is to tell.
+        frame = traceback.extract_tb(error.__traceback__)[-1:]
+        return told + ''.join(f' in {place.name} ({place.filename}, line {place.lineno})' for place in frame)
     return told.removeprefix(f'{type(error).__name__}: ') if isinstance(error, ours) else told
 
 
@@ -252,9 +259,9 @@ def _is_below(path: str, folder: str) -> bool:
 
 def _data_paths(cfg: Config, split: str) -> Iterator[tuple[str, str]]:
     """(key in the config, path) of each local file and folder that a split names."""
-    loader = cfg.get(f'{split}_dataloader')
-    if loader:
-        yield from _dataset_paths(f'{split}_dataloader.dataset', loader['dataset'])
+    several = isinstance(cfg.get(f'{split}_dataloader'), list)
+    for i, loader in enumerate(loaders(cfg, split)):
+        yield from _dataset_paths(f'{split}_dataloader{f".{i}" if several else ""}.dataset', loader.get('dataset'))
     for evaluator in evaluators(cfg, split):
         for name in ('ann_file', 'seg_prefix'):
             if _is_local(evaluator.get(name)):

@@ -17,8 +17,8 @@ from mmengine.logging import print_log
 from mmengine.registry import FUNCTIONS, TRANSFORMS, init_default_scope
 
 from ..data.pictures import printable, read_image
-from .config import innermost, registry_scope, type_name
-from .failures import first_line
+from .config import first_dataset, loaders, registry_scope, type_name
+from .failures import explain_failure, first_line
 
 __all__ = ['ImagePipeline', 'Loaded']
 
@@ -47,18 +47,18 @@ class ImagePipeline:
     """
 
     def __init__(self, cfg: Config) -> None:
-        dataset = _first_dataset((cfg.get('test_dataloader') or {}).get('dataset') or {})
+        dataset = first_dataset(cfg, 'test')
         if not dataset.get('pipeline'):
             raise ValueError('The config has no pipeline in its test_dataloader, which would load images.')
-        self._scope = registry_scope(cfg)
+        self._scope = dataset.get('_scope_') or registry_scope(cfg)
         init_default_scope(self._scope)
-        steps = [step for step in dataset.pipeline if not _is_annotation(step)]
+        steps = _without_annotations(dataset.pipeline)
         self._names = [type_name(step) or type(step).__name__ for step in steps]
         self._settings = steps
         #: Names of loading steps that want what only a data set has.
         self._useless: set[str] = set()
         self._local = self._built([_on_this_disk(step) for step in steps])
-        self._collate = _collate_fn(cfg.test_dataloader)
+        self._collate = _collate_fn(loaders(cfg, 'test')[0])
         self._zero_label = bool(dataset.get('reduce_zero_label'))
         #: Name of the step that loads the image.
         self.loader: str = next((name for name in self._names if name.startswith('Load')), self._names[0])
@@ -137,7 +137,7 @@ class ImagePipeline:
                 built.append(Compose([step]))
             except Exception as error:
                 raise ValueError(f'The step {name} of the config\'s test pipeline could not be made: '
-                                 f'{printable(first_line(error))}.') from error
+                                 f'{printable(explain_failure(error, ours=()))}') from error
         return built
 
     def _load(self, data: dict[str, Any], step_name: str, step: Compose, name: str) -> dict[str, Any]:
@@ -152,6 +152,10 @@ class ImagePipeline:
                           'set has.', logger='current')
                 self._useless.add(step_name)
                 return data
+            if isinstance(error, KeyError) and error.args and error.args[0] not in data:
+                raise ValueError(f'{name} cannot be loaded by itself: {step_name} of the config\'s test pipeline needs '
+                                 f'{error.args[0]!r} too, which only its data set gives; use test, with a '
+                                 'test_dataloader that has your pictures.') from error
             raise ValueError(
                 f'{name}{_size(data["img_path"])} is damaged or no image that {step_name} of the config\'s test '
                 f'pipeline can read: {printable(first_line(error))}.') from error
@@ -167,12 +171,21 @@ def _take(data: dict[str, Any], step: Compose, image: np.ndarray) -> dict[str, A
     return {**data, 'img': image, 'img_shape': image.shape[:2], 'ori_shape': image.shape[:2]}
 
 
-def _first_dataset(dataset: Any) -> Any:
-    """The settings of a data set without what repeats or joins it."""
-    dataset = innermost(dataset)
-    while dataset.get('datasets') and not dataset.get('pipeline'):
-        dataset = innermost(dataset.datasets[0])
-    return dataset
+def _without_annotations(steps: Sequence[Any]) -> list[Any]:
+    """Steps without those about annotations, also where test-time augmentation has them."""
+    kept = []
+    for step in steps:
+        if isinstance(step, Sequence) and not isinstance(step, str):
+            step = _without_annotations(step)
+            if not step:
+                continue
+        elif _is_annotation(step):
+            continue
+        elif isinstance(step, Mapping) and isinstance(step.get('transforms'), Sequence):
+            step = copy.deepcopy(step)
+            step['transforms'] = _without_annotations(step['transforms'])
+        kept.append(step)
+    return kept
 
 
 def _is_annotation(step: Any) -> bool:

@@ -19,7 +19,7 @@ from .deepspeed import find_states
 from .download import cached_files, download, download_from_hub, files_on_hub, parse_hub_name
 from .pickles import ForgedError, declared_limit, load_pickle
 
-__all__ = ['META_KEY', 'is_safetensors', 'local_file', 'read_checkpoint', 'read_rest']
+__all__ = ['META_KEY', 'is_safetensors', 'local_file', 'read_checkpoint', 'read_parts', 'read_rest']
 
 
 # The keys under which training code keeps the weights, in order of precedence. timm evaluates with the averaged
@@ -116,23 +116,41 @@ def read_rest(source: str | os.PathLike) -> tuple[dict[str, Any], list[str]]:
         ConnectionError: The download failed.
         ValueError: The file is damaged or holds objects that could run code.
     """
+    parts = read_parts(source)
+    return parts.pop('meta'), list(parts)
+
+
+def read_parts(source: str | os.PathLike) -> dict[str, Any]:
+    """What a checkpoint holds besides the weights, by the names of its parts.
+
+    Args:
+        source: As :func:`read_checkpoint` takes it.
+
+    Returns:
+        ``meta``, what mmengine notes about the model; and the other parts, such as ``optimizer``.
+
+    Raises:
+        FileNotFoundError: There is no such file, repository or revision.
+        ConnectionError: The download failed.
+        ValueError: The file is damaged or holds objects that could run code.
+    """
     source = os.fspath(source)
     if _is_remote_path(source):
-        return {}, []
+        return dict(meta={})
     path, _ = _locate(source)
     if path.name.endswith(_INDEX):
-        return {}, []
+        return dict(meta={})
     if is_safetensors(path):
         from safetensors import safe_open
         with safe_open(path, 'pt') as file:
-            return json.loads((file.metadata() or {}).get(META_KEY, '{}')), []
+            return dict(meta=json.loads((file.metadata() or {}).get(META_KEY, '{}')))
     # Its content was compared with its check sums when the weights were read.
     checkpoint = load_pickle(path, check=False)
     if not isinstance(checkpoint, Mapping) or not any(key in checkpoint for key in _WRAPPERS):
-        return {}, []
+        return dict(meta={})
     meta = checkpoint.get('meta')
-    return (dict(meta) if isinstance(meta, Mapping) else {},
-            [str(key) for key in checkpoint if key not in (*_WRAPPERS, 'meta')])
+    return {**{str(key): part for key, part in checkpoint.items() if key not in _WRAPPERS},
+            'meta': dict(meta) if isinstance(meta, Mapping) else {}}
 
 
 def _is_remote_path(source: str) -> bool:

@@ -17,14 +17,16 @@ from mmengine.registry import DATASETS
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
-from .files import is_safetensors, read_checkpoint, read_rest
+from .files import is_safetensors, read_checkpoint, read_parts
 from .layouts import convert, detect_layout, idea_dino, without_outer
 from .pickles import load_pickle
 
-__all__ = ['SCHEME', 'read_model', 'trained_classes', 'unwrapped']
+__all__ = ['LAST_STEP', 'SCHEME', 'read_model', 'trained_classes', 'unwrapped']
 
 #: Wherever OpenMMLab takes a checkpoint, ``focalnet://`` before a path, URL or name reads it with :func:`read_model`.
 SCHEME = 'focalnet://'
+#: The part of a checkpoint that holds the weights of the last step beside averaged ones.
+LAST_STEP = 'ema_state_dict'
 # What distributed training puts before each name, and torch.compile before those of the module that it compiles.
 _DISTRIBUTED, _COMPILED = re.compile(r'^(module\.)+'), re.compile(r'(^|\.)_orig_mod\.')
 
@@ -78,7 +80,9 @@ def read_model(source: str | os.PathLike, map_location: Any = None) -> dict[str,
 
     Returns:
         ``state_dict``, and ``meta``, in which checkpoints of training runs have the classes; so has that of
-        FocalNet-DINO's, whose rows tell the data set, where mmdet is installed.
+        FocalNet-DINO's, whose rows tell the data set, where mmdet is installed. What else the file of a model of these
+        libraries holds is there too, for hooks: such as ``ema_state_dict``, in which mmengine's ``EMAHook`` writes the
+        weights of the last step, while ``state_dict`` has the averaged ones.
 
     Raises:
         FileNotFoundError: There is no such file, repository or revision.
@@ -87,13 +91,22 @@ def read_model(source: str | os.PathLike, map_location: Any = None) -> dict[str,
     """
     source = os.fspath(source).removeprefix(SCHEME)
     state_dict = without_outer(unwrapped(read_checkpoint(source)))
-    meta, _ = read_rest(source)
+    parts = read_parts(source)
     layout = detect_layout(state_dict)
     if layout == 'idea-dino':
-        meta = {**_meta_of(idea_dino.data_set(state_dict)), **meta}
+        parts['meta'] = {**_meta_of(idea_dino.data_set(state_dict)), **parts['meta']}
     if layout not in ('mm', None):
-        state_dict = convert(state_dict, 'mm')
-    return dict(state_dict=state_dict, meta=meta)
+        return dict(state_dict=convert(state_dict, 'mm'), meta=parts['meta'])
+    if isinstance(parts.get(LAST_STEP), Mapping):
+        parts[LAST_STEP] = _averaging(parts[LAST_STEP])
+    return dict(parts, state_dict=state_dict)
+
+
+def _averaging(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """What mmengine's averaged model saves, its module by the names that :func:`unwrapped` gives."""
+    module = {name: tensor for name, tensor in tensors.items() if name.startswith('module.')}
+    return {**{name: tensor for name, tensor in tensors.items() if name not in module},
+            **{f'module.{name}': tensor for name, tensor in unwrapped(module).items()}}
 
 
 def _meta_of(data_set: str | None) -> dict[str, Any]:

@@ -4,10 +4,10 @@ A case is a function that writes its data below a folder, whose last part is ``d
 Configs are string or pure-Python ones; models are as thin as they get, images 64×64.
 """
 
-from . import mmdet, mmpretrain, mmseg
+from . import mmdet, mmdet_more, mmpretrain, mmseg
 
 __all__ = ['CASES']
 
 #: Name → (library, function).
-CASES = {f'{library.__name__.rpartition(".")[2]} {case.__name__.replace("_", " ")}': (
-    library.__name__.rpartition('.')[2], case) for library in (mmdet, mmseg, mmpretrain) for case in library.CASES}
+CASES = {f'{library} {case.__name__.replace("_", " ")}': (library, case) for library, cases in dict(
+    mmdet=mmdet.CASES + mmdet_more.CASES, mmseg=mmseg.CASES, mmpretrain=mmpretrain.CASES).items() for case in cases}

@@ -150,6 +150,40 @@ def pure_python(root):
         'mmpretrain.models': ('ImageClassifier', 'GlobalAveragePooling', 'LinearClsHead', 'CrossEntropyLoss')})
 
 
+def without_labels(root):
+    """Self-supervised training, on two views of each picture."""
+    fill(root)
+    views = [dict(type='LoadImageFromFile'), dict(type='MultiView', num_views=2, transforms=[
+        [dict(type='RandomResizedCrop', scale=48)]]), dict(type='PackInputs')]
+    neck = dict(type='NonLinearNeck', in_channels=64, hid_channels=16, out_channels=8, num_layers=2, with_avg_pool=True)
+    dataset = dict(type='CustomDataset', data_root=str(root), data_prefix='train', with_label=False, pipeline=views)
+    return RUN.format(channels=3, indices=(3,), scope='mmpretrain') + f'''
+model = dict(type='SimCLR', backbone=backbone, neck={neck!r},
+             data_preprocessor=dict(type='SelfSupDataPreprocessor', mean=[9.0] * 3, std=[50.0] * 3, to_rgb=True),
+             head=dict(type='ContrastiveHead', loss=dict(type='CrossEntropyLoss'), temperature=0.1))
+del val_cfg, test_cfg
+''' + text(train_dataloader=loader(dataset, True))
+
+
+def averaged_weights(root):
+    """mmpretrain's hook tests those of the last step too."""
+    return folders(root) + '''
+custom_hooks = [dict(type='EMAHook', momentum=0.01, evaluate_on_origin=True)]
+optim_wrapper['optimizer']['lr'] = 0.05
+train_cfg['max_epochs'] = 2
+val_evaluator = [dict(type='Accuracy', topk=(1,)), dict(type='SingleLabelMetric')]
+test_evaluator = val_evaluator
+'''
+
+
+def labels_from_one_on(root):
+    for split, items in fill(root).items():
+        write(root / f'{split}.txt', ''.join(f'{path} {label + 1}\n' for path, label in items))
+    sets = [dict(type='CustomDataset', data_root=str(root), ann_file=f'{split}.txt', data_prefix=split,
+                 metainfo=dict(classes=NAMES)) for split in ('train', 'val')]
+    return config(*sets)
+
+
 def another_number_of_classes(root):
     fill(root)
     sets = [dict(type='CustomDataset', data_root=str(root), data_prefix=split) for split in ('train', 'val')]
@@ -163,4 +197,5 @@ def no_such_folder(root):
 
 
 CASES = (folders, folders_with_classes, lists, imagenet, multi_label, multi_task, folds, balanced, joined_and_repeated,
-         grey, four_channels_of_16_bits, endings_of_ones_own, pure_python, another_number_of_classes, no_such_folder)
+         grey, four_channels_of_16_bits, endings_of_ones_own, pure_python, without_labels, averaged_weights,
+         labels_from_one_on, another_number_of_classes, no_such_folder)
