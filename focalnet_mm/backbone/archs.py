@@ -104,8 +104,10 @@ def read_settings(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     levels = []
     for stage in sorted(depths):
         f = tensors.get(f'layers.{stage}.blocks.0.modulation.f.weight')
-        levels.append(None if f is None else f.shape[0] - 2 * f.shape[1] - 1)
+        levels.append(f.shape[0] - 2 * f.shape[1] - 1 if f is not None and f.dim() == 2 else None)
     stem = tensors.get('patch_embed.proj.weight')
+    # A damaged file may hold anything by this name.
+    stem = stem if stem is not None and stem.dim() == 4 else None
     return dict(
         embed_dims=None if stem is None else stem.shape[0],
         depths=tuple(depths[stage] for stage in sorted(depths)),

@@ -19,6 +19,7 @@ from torch import nn
 
 from .build import unwrap
 from .failures import explain_missing, why_empty
+from .loading import FitCheckpoint
 
 __all__ = ['CheckData', 'ClassMismatchError', 'DataError', 'build_runner', 'check_dataset', 'check_folder',
            'check_heads']
@@ -70,10 +71,14 @@ class CheckData(Hook):
 
 
 def build_runner(cfg: Config) -> tuple[Runner, CheckData]:
-    """mmengine's runner of a config, or the config's own kind of it, with the check that it starts with."""
+    """mmengine's runner of a config, or the config's own kind of it, with the check that it starts with.
+
+    What ``load_from`` names is fitted to the model.
+    """
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     check = CheckData()
     runner.register_hook(check)
+    runner.register_hook(FitCheckpoint())
     return runner, check
 
 
