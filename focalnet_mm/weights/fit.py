@@ -134,16 +134,7 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
     except ValueError as error:
         raise ValueError(f'The checkpoint {source} does not fit: {error}{_cause(tensors, own)}.') from None
 
-    pretrained_levels = read_settings(tensors)['focal_levels']
-    lacking = [name for name in new if not _may_be_new(name, pretrained_levels)]
-    stages = len(read_settings(own)['depths'])
-    surplus = [name for name in tensors if name not in own and _is_in_blocks(name, stages)]
-    for names, fault in ((lacking, 'lacks'), (surplus, 'has, beyond what the model has,')):
-        if names:
-            cause = _cause(tensors, own) or ': it is not whole, get it again'
-            raise ValueError(f'The checkpoint {source} does not fit: it {fault} {len(names)} tensors{_list(names)}'
-                             f'{cause}.')
-
+    _check_blocks(source, tensors, own, new)
     backbone.load_state_dict(ready, strict=False)
     unused = {**{prefix + name: tensor for name, tensor in tensors.items() if name not in ready},
               **{name: tensor for name, tensor in state_dict.items() if not name.startswith(prefix)}}
@@ -192,6 +183,19 @@ def _fit(tensors: Mapping[str, Tensor],
         else:
             ready[name], fitted[name] = fit_tensor(name, tensors[name], parameter.shape)
     return ready, fitted, new
+
+
+def _check_blocks(source: str, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], new: list[str]) -> None:
+    """Refuse a checkpoint that lacks tensors, or has more in the same stages."""
+    pretrained_levels = read_settings(tensors)['focal_levels']
+    lacking = [name for name in new if not _may_be_new(name, pretrained_levels)]
+    stages = len(read_settings(own)['depths'])
+    surplus = [name for name in tensors if name not in own and _is_in_blocks(name, stages)]
+    for names, fault in ((lacking, 'lacks'), (surplus, 'has, beyond what the model has,')):
+        if names:
+            cause = _cause(tensors, own) or ': it is not whole, get it again'
+            raise ValueError(f'The checkpoint {source} does not fit: it {fault} {len(names)} tensors{_list(names)}'
+                             f'{cause}.')
 
 
 def _with_output_norm(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from ..backbone.focalnet import FocalNet
 from .fit import fit_tensor
 from .heads import ClassReport, fit_classes
 from .layouts import shorten
-from .losses import worthless
+from .losses import lost_branches, lost_norms, worthless
 
 __all__ = ['ModelReport', 'fit_model']
 
@@ -104,8 +104,14 @@ def fit_model(tensors: Mapping[str, Tensor], model: nn.Module, trained: Mapping[
         losses.append(f'{len(misfits)} of its tensors have other shapes, and the model\'s start fresh '
                       f'({shorten(_shapes(misfits, tensors, own))}): build the model as the checkpoint\'s was, to use '
                       'them.')
-    report = ModelReport(source, tuple(landed), fitted, tuple(classes), tuple(misfits), tuple(new),
-                         tuple(name for name in tensors if name not in own), (*losses, *_branches(tensors, new, own)))
+    unused = {name: tensor for name, tensor in tensors.items() if name not in own}
+    losses += _branches(tensors, new, own)
+    for prefix in backbones:
+        inside = {name.removeprefix(prefix): tensor for name, tensor in own.items() if name.startswith(prefix)}
+        losses += lost_norms([name.removeprefix(prefix) for name in new if name.startswith(prefix)], unused, inside)
+        losses += lost_branches([name.removeprefix(prefix) for name in unused if name.startswith(prefix)])
+    report = ModelReport(source, tuple(landed), fitted, tuple(classes), tuple(misfits), tuple(new), tuple(unused),
+                         tuple(losses))
     return ready, report
 
 
