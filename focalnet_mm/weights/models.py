@@ -58,8 +58,11 @@ def fit_model(tensors: Mapping[str, Tensor], model: nn.Module, trained: Mapping[
               source: str) -> tuple[dict[str, Tensor], ModelReport]:
     """The tensors of a checkpoint as a whole model takes them.
 
-    Class rows are looked up by name, see :func:`~focalnet_mm.weights.heads.fit_classes`; tensors of a FocalNet are
-    fitted as :func:`~focalnet_mm.weights.fit_tensor` does. What fits neither way is left out and reported.
+    Rows of classes are looked up by the classes' names, whose case, spaces, hyphens and underscores do not matter: of
+    scores, box regressions, masks and label embeddings, in heads with and without a row for the background. Rows of
+    other classes, and all where one side names none and their numbers differ, stay as the model initialised them.
+    Tensors of a FocalNet are fitted as :func:`~focalnet_mm.weights.fit_tensor` does. What fits neither way is left out
+    and reported.
 
     Args:
         tensors: Tensors by the model's names, as :func:`~focalnet_mm.weights.read_model` gives them.
@@ -69,7 +72,7 @@ def fit_model(tensors: Mapping[str, Tensor], model: nn.Module, trained: Mapping[
         source: Path or URL of the checkpoint, for the report.
 
     Returns:
-        The tensors to load, and what became of each.
+        The tensors to load, those without a place in the model among them, and what became of each.
 
     Raises:
         ValueError: The checkpoint has nothing for the model.
@@ -93,8 +96,9 @@ def fit_model(tensors: Mapping[str, Tensor], model: nn.Module, trained: Mapping[
             ready[name], fitted[name] = fit_tensor(name.removeprefix(prefix), tensor, own[name].shape)
         except ValueError:
             misfits.append(name)
-    # Counters and the like land in anything.
-    if not any(ready[name].dim() for name in ready):
+    # Counters and the like land in anything. Semi-supervised models give each tensor to teacher and student themselves.
+    renames = type(model)._load_from_state_dict is not nn.Module._load_from_state_dict
+    if not renames and not any(ready[name].dim() for name in ready):
         raise ValueError(f'The checkpoint {source} has nothing for this model: none of its {len(tensors)} tensors '
                          f'({shorten(tensors, 3)}) is one of the model\'s {len(own)} ({shorten(own, 3)}); give a '
                          'checkpoint of this kind of model, or of its backbone in the init_cfg of the backbone.')
@@ -112,7 +116,8 @@ def fit_model(tensors: Mapping[str, Tensor], model: nn.Module, trained: Mapping[
         losses += lost_branches([name.removeprefix(prefix) for name in unused if name.startswith(prefix)])
     report = ModelReport(source, tuple(landed), fitted, tuple(classes), tuple(misfits), tuple(new), tuple(unused),
                          tuple(losses))
-    return ready, report
+    # Parts of the model may know older names.
+    return {**ready, **unused}, report
 
 
 def _branches(tensors: Mapping[str, Tensor], new: Iterable[str], own: Mapping[str, Tensor]) -> list[str]:
