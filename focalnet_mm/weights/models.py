@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,13 +103,9 @@ def fit_model(tensors: Mapping[str, Tensor], model: nn.Module, trained: Mapping[
                          f'({shorten(tensors, 3)}) is one of the model\'s {len(own)} ({shorten(own, 3)}); give a '
                          'checkpoint of this kind of model, or of its backbone in the init_cfg of the backbone.')
     new = [name for name in own if name not in tensors]
-    losses = worthless({name: tensors[name] for name in ready})
-    if misfits:
-        losses.append(f'{len(misfits)} of its tensors have other shapes, and the model\'s start fresh '
-                      f'({shorten(_shapes(misfits, tensors, own))}): build the model as the checkpoint\'s was, to use '
-                      'them.')
     unused = {name: tensor for name, tensor in tensors.items() if name not in own}
-    losses += _branches(tensors, new, own)
+    losses = [*worthless({name: tensors[name] for name in ready}), *_misfits(misfits, tensors, own),
+              *_branches(tensors, new, own)]
     for prefix in backbones:
         inside = {name.removeprefix(prefix): tensor for name, tensor in own.items() if name.startswith(prefix)}
         losses += lost_norms([name.removeprefix(prefix) for name in new if name.startswith(prefix)], unused, inside)
@@ -131,9 +127,12 @@ def _branches(tensors: Mapping[str, Tensor], new: Iterable[str], own: Mapping[st
             'under other names, rename them; else all is well.']
 
 
-def _shapes(names: Iterable[str], theirs: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    return [f'{name}: {tuple(theirs[name].shape)} in the checkpoint, {tuple(own[name].shape)} in the model'
-            for name in names]
+def _misfits(names: Sequence[str], theirs: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """A sentence about tensors of other shapes, where there are some."""
+    shapes = [f'{name}: {tuple(theirs[name].shape)} in the checkpoint, {tuple(own[name].shape)} in the model'
+              for name in names]
+    return [f'{len(names)} of its tensors have other shapes, and the model\'s start fresh ({shorten(shapes)}): build the '
+            'model as the checkpoint\'s was, to use them.'] if names else []
 
 
 def _part(name: str) -> str:
