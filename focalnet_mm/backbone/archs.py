@@ -121,6 +121,8 @@ def read_settings(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             depths[stage] = max(depths.get(stage, 0), block + 1)
     modulations = [_read_modulation(tensors, f'layers.{stage}.blocks.0.modulation.') for stage in sorted(depths)]
     stem = tensors.get('patch_embed.proj.weight')
+    # A damaged file may hold anything by this name.
+    stem = stem if stem is not None and stem.dim() == 4 else None
     return dict(
         embed_dims=None if stem is None else stem.shape[0],
         depths=tuple(depths[stage] for stage in sorted(depths)),
@@ -139,7 +141,7 @@ def _read_modulation(tensors: Mapping[str, Tensor], block: str) -> tuple[str | N
     With one level ``no_global`` and ``top_only`` are the same.
     """
     if (f := tensors.get(f'{block}f.weight')) is not None:
-        return 'focal', f.shape[0] - 2 * f.shape[1] - 1
+        return 'focal', f.shape[0] - 2 * f.shape[1] - 1 if f.dim() == 2 else None
     names = {name.removeprefix(block) for name in tensors if name.startswith(block)}
     levels = len({name.split('.')[1] for name in names if name.startswith('focal_layers.')})
     for modulation, sign in (('sliding_window', 'relative_position_bias_table'),

@@ -25,6 +25,7 @@ from .build import check_checkpoint, unwrap
 from .config import model_settings
 from .failures import explain_missing, why_empty
 from .first_classes import FirstClasses
+from .loading import FitCheckpoint
 
 __all__ = ['CheckData', 'ClassMismatchError', 'DataError', 'build_runner', 'check_dataset', 'check_folder',
            'check_heads']
@@ -96,6 +97,8 @@ class CheckData(Hook):
 def build_runner(cfg: Config, checkpoint: str | None = None) -> tuple[Runner, CheckData]:
     """mmengine's runner of a config, or the config's own kind of it, with the check that it starts with.
 
+    What ``load_from`` names is fitted to the model.
+
     Args:
         cfg: The config.
         checkpoint: What is tested, if it is a test.
@@ -107,6 +110,7 @@ def build_runner(cfg: Config, checkpoint: str | None = None) -> tuple[Runner, Ch
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     check = CheckData(checkpoint)
     runner.register_hook(check)
+    runner.register_hook(FitCheckpoint())
     return runner, check
 
 

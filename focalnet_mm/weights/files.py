@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urljoin
 
+import torch
 from mmengine import fileio
 from mmengine.logging import print_log
 from mmengine.runner import checkpoint as mmengine_checkpoint
@@ -143,7 +144,7 @@ def read_parts(source: str | os.PathLike) -> dict[str, Any]:
     if is_safetensors(path):
         from safetensors import safe_open
         with safe_open(path, 'pt') as file:
-            return dict(meta=json.loads((file.metadata() or {}).get(META_KEY, '{}')))
+            return dict(meta=_noted(path, (file.metadata() or {}).get(META_KEY, '{}')))
     # Its content was compared with its check sums when the weights were read.
     checkpoint = load_pickle(path, check=False)
     if not isinstance(checkpoint, Mapping) or not any(key in checkpoint for key in _WRAPPERS):
@@ -151,6 +152,16 @@ def read_parts(source: str | os.PathLike) -> dict[str, Any]:
     meta = checkpoint.get('meta')
     return {**{str(key): part for key, part in checkpoint.items() if key not in _WRAPPERS},
             'meta': dict(meta) if isinstance(meta, Mapping) else {}}
+
+
+def _noted(path: Path, text: str) -> dict[str, Any]:
+    """What is noted beside the weights of a safetensors file."""
+    try:
+        noted = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'The checkpoint {path} holds {META_KEY}, expected JSON ({type(error).__name__}): it is '
+                         'damaged; get it again.') from None
+    return noted if isinstance(noted, dict) else {}
 
 
 def _is_remote_path(source: str) -> bool:
@@ -244,7 +255,12 @@ def _read_shards(index: Path, sibling: Callable[[str], Path]) -> dict[str, Tenso
 
 def _read_file(path: Path) -> dict[str, Tensor]:
     checkpoint = _load_safetensors(path) if is_safetensors(path) else load_pickle(path)
+    seen = set()
     while isinstance(checkpoint, Mapping):
+        if id(checkpoint) in seen:
+            raise ForgedError(f'The checkpoint {path} holds itself, expected tensors by name: it is damaged or forged; '
+                              'get it elsewhere.')
+        seen.add(id(checkpoint))
         taken = next((key for key in _WRAPPERS if isinstance(checkpoint.get(key), Mapping)), None)
         if taken is None:
             break
@@ -259,8 +275,19 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         held = ', '.join(map(str, list(checkpoint)[:5])) if isinstance(checkpoint, Mapping) else type(checkpoint)
         raise ValueError(f'The checkpoint {path} holds no tensors by name but {held or "nothing"}: expected a state '
                          f'dict, bare or under {" or ".join(map(repr, _WRAPPERS))}.')
+    _check_plain(path, tensors)
     _check_declared(path, tensors)
     return tensors
+
+
+def _check_plain(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are no arrays of numbers in memory."""
+    for name, tensor in tensors.items():
+        kind = ('quantised' if tensor.is_quantized else 'nested' if tensor.is_nested else 'meta' if tensor.is_meta
+                else '' if tensor.layout == torch.strided else 'sparse')
+        if kind:
+            raise ValueError(f'The checkpoint {path} holds {name} as a {kind} tensor, expected a dense one with its '
+                             'values: save the model again from dense tensors.')
 
 
 def _check_declared(path: Path, tensors: Mapping[str, Tensor]) -> None:

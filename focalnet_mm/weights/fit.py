@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from ..backbone.archs import guess_arch, read_settings
 from .files import read_checkpoint
 from .layouts import layout_of, select_backbone, shorten
+from .layouts.names import rename
+from .losses import lost_branches, lost_norms, warn, worthless
 
 __all__ = ['LoadReport', 'fit_tensor', 'load_into']
 
@@ -35,6 +37,7 @@ class LoadReport:
         new: Names of the backbone's tensors that the checkpoint has nothing for: they keep their initialisation.
         unused: Names of the tensors that the backbone has no use for: beside it as in the checkpoint, of the FocalNet
             itself official, with the prefix.
+        losses: What of it would be lost without anybody noticing, a sentence each; they are logged as warnings.
     """
 
     source: str
@@ -44,6 +47,7 @@ class LoadReport:
     fitted: Mapping[str, str]
     new: tuple[str, ...]
     unused: tuple[str, ...]
+    losses: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         fitted = '; '.join(f'{count} {how}' for how, count in Counter(self.fitted.values()).items())
@@ -58,7 +62,8 @@ def fit_tensor(name: str, pretrained: Tensor, target: torch.Size) -> tuple[Tenso
 
     A depthwise kernel of a focal level is padded with zeros around its centre, or cropped to its centre. ``f`` keeps
     the rows of query and context, the gates of its levels and, as its last row, the gate of the global context; the
-    gates of added levels are 0.
+    gates of added levels are 0. The stem's kernels for one channel are the sums of those for RGB, which gives the same
+    for grey images; for more than three channels those of RGB are kept, and the others are 0.
 
     Args:
         name: Official name of the tensor.
@@ -82,6 +87,13 @@ def fit_tensor(name: str, pretrained: Tensor, target: torch.Size) -> tuple[Tenso
     if re.search(r'modulation\.f\.(weight|bias)$', name) and source[1:] == target[1:] and target[0] > source[0]:
         added = pretrained.new_zeros(target[0] - source[0], *source[1:])
         return torch.cat([pretrained[:-1], added, pretrained[-1:]]), f'gates widened by {len(added)}'
+    if (name == 'patch_embed.proj.weight' and len(source) == len(target) == 4 and source[1] == 3
+            and (source[0], *source[2:]) == (target[0], *target[2:])):
+        if target[1] == 1:
+            return pretrained.sum(1, keepdim=True), 'stem summed over RGB for 1 channel'
+        if target[1] > 3:
+            return (F.pad(pretrained, [0, 0, 0, 0, 0, target[1] - 3]),
+                    f'stem given zeros for {target[1] - 3} more channels than RGB')
     raise ValueError(f'{name} has shape {tuple(source)} in the checkpoint and {tuple(target)} in the model')
 
 
@@ -116,22 +128,16 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
         raise ValueError(f'The checkpoint {source} does not fit: {error}.') from None
 
     own = backbone.state_dict()
+    tensors = _with_output_norm(tensors, own)
     try:
         ready, fitted, new = _fit(tensors, own)
     except ValueError as error:
         raise ValueError(f'The checkpoint {source} does not fit: {error}{_cause(tensors, own)}.') from None
 
-    pretrained_levels = read_settings(tensors)['focal_levels']
-    lacking = [name for name in new if not _may_be_new(name, pretrained_levels)]
-    stages = len(read_settings(own)['depths'])
-    surplus = [name for name in tensors if name not in own and _is_in_blocks(name, stages)]
-    for names, fault in ((lacking, 'lacks'), (surplus, 'has, beyond what the model has,')):
-        if names:
-            cause = _cause(tensors, own) or ': it is not whole, get it again'
-            raise ValueError(f'The checkpoint {source} does not fit: it {fault} {len(names)} tensors{_list(names)}'
-                             f'{cause}.')
-
+    _check_blocks(source, tensors, own, new)
     backbone.load_state_dict(ready, strict=False)
+    unused = {**{prefix + name: tensor for name, tensor in tensors.items() if name not in ready},
+              **{name: tensor for name, tensor in state_dict.items() if not name.startswith(prefix)}}
     report = LoadReport(
         source=source,
         layout=layout,
@@ -139,9 +145,11 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
         landed=tuple(name for name in ready if name not in fitted),
         fitted=fitted,
         new=tuple(new),
-        unused=(*(prefix + name for name in tensors if name not in ready),
-                *(name for name in state_dict if not name.startswith(prefix))))
+        unused=tuple(unused),
+        losses=(*worthless(ready), *lost_norms(new, unused, own),
+                *lost_branches([name for name in tensors if name not in ready])))
     print_log(str(report), logger='current')
+    warn(source, report.losses)
     return report
 
 
@@ -175,6 +183,28 @@ def _fit(tensors: Mapping[str, Tensor],
         else:
             ready[name], fitted[name] = fit_tensor(name, tensors[name], parameter.shape)
     return ready, fitted, new
+
+
+def _check_blocks(source: str, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], new: list[str]) -> None:
+    """Refuse a checkpoint that lacks tensors, or has more in the same stages."""
+    pretrained_levels = read_settings(tensors)['focal_levels']
+    lacking = [name for name in new if not _may_be_new(name, pretrained_levels)]
+    stages = len(read_settings(own)['depths'])
+    surplus = [name for name in tensors if name not in own and _is_in_blocks(name, stages)]
+    for names, fault in ((lacking, 'lacks'), (surplus, 'has, beyond what the model has,')):
+        if names:
+            cause = _cause(tensors, own) or ': it is not whole, get it again'
+            raise ValueError(f'The checkpoint {source} does not fit: it {fault} {len(names)} tensors{_list(names)}'
+                             f'{cause}.')
+
+
+def _with_output_norm(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A classifier's norm is the output norm of a backbone that gives its last stage alone, as classifiers have it."""
+    last = f'norm{len(read_settings(tensors)["depths"]) - 1}.'
+    norms = {match[0] for name in own if (match := re.match(r'norm\d+\.', name))}
+    if norms != {last} or f'{last}weight' in tensors:
+        return tensors
+    return {rename(name, (('norm.', last),)): tensor for name, tensor in tensors.items()}
 
 
 def _may_be_new(name: str, pretrained_levels: tuple[int | None, ...]) -> bool:

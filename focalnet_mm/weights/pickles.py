@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import mmap as memory_map
 import os
+import pickletools
 import re
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,12 @@ __all__ = ['ForgedError', 'declared_limit', 'load_pickle']
 _LARGEST_VIEW = 1 << 30
 _MOST_SHARED = 16
 _CHUNK = 1 << 20
+# Each operation of a pickle may take a hundred bytes of memory and more, out of one in the file.
+_MOST_OPERATIONS = 1 << 20
+# What torch's own reader calls although it fills as much memory as a number says.
+_FILLERS = ('__builtin__ bytearray', 'builtins bytearray')
+# Files of torch before 1.6: a magic number, the protocol, the machine, the content, the keys of the tensors.
+_LEGACY_PICKLES = 5
 _OUT_OF_MEMORY = re.compile("can't allocate memory|Cannot allocate memory|not enough memory|bad_alloc|unable to mmap")
 
 
@@ -57,11 +67,20 @@ def load_pickle(path: Path, map_location: Any = 'cpu', mmap: bool = True, check:
         archive = zipfile.is_zipfile(path)
         if archive:
             _check_archive(path, check)
+        elif check:
+            _check_legacy(path)
         with allowed():
             loaded = torch.load(path, map_location=map_location, weights_only=True, mmap=(mmap and archive) or None)
         return settle(loaded)
-    except (OSError, ForgedError):
+    except ForgedError:
         raise
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise _explain(path, error) from error
+        raise
+    except RecursionError:
+        raise ForgedError(f'The checkpoint {path} holds values within values, deeper than Python follows: it is '
+                          'damaged or forged; get it elsewhere.') from None
     # A damaged archive or pickle ends in nearly any error, among them TypeError, AttributeError and RecursionError.
     except Exception as error:
         raise _explain(path, error) from error
@@ -86,6 +105,62 @@ def _check_archive(path: Path, check: bool) -> None:
         raise ForgedError(f'The checkpoint {path} is damaged: {different[0]} in it'
                           f'{f" and {len(different) - 1} more" if len(different) > 1 else ""} does not have the check '
                           'sum that was written with it; get it again.')
+    for entry in entries if check else ():
+        if entry.filename.endswith('data.pkl'):
+            _check_operations(path, _stored(path, entry))
+
+
+def _stored(path: Path, entry: zipfile.ZipInfo) -> bytes:
+    """The bytes of an entry that is not compressed, whatever its check sum."""
+    with open(path, 'rb') as file:
+        file.seek(entry.header_offset + 26)
+        name, extra = struct.unpack('<HH', file.read(4))
+        file.seek(name + extra, os.SEEK_CUR)
+        return file.read(entry.file_size)
+
+
+def _check_legacy(path: Path) -> None:
+    with open(path, 'rb') as file, memory_map.mmap(file.fileno(), 0, access=memory_map.ACCESS_READ) as content:
+        for _ in range(_LEGACY_PICKLES):
+            _check_operations(path, content)
+
+
+def _check_operations(path: Path, content: Any) -> None:
+    """Refuse a pickle that would fill the memory, or call what torch's own reader would not even name."""
+    texts: list[str] = []
+    recent: list[str] = []
+    memo: dict[Any, str] = {}
+    filling = False
+    for count, (operation, argument, _) in enumerate(pickletools.genops(content)):
+        if count > _MOST_OPERATIONS:
+            raise ForgedError(f'The checkpoint {path} holds more than {_MOST_OPERATIONS} values beside its tensors, '
+                              'which would fill the memory: it is damaged or forged; get a file of tensors only.')
+        name = operation.name
+        if name in ('INST', 'STACK_GLOBAL'):
+            named = argument.replace(' ', '.') if argument else '.'.join(texts)
+            raise ForgedError(_would_run_code(path, named or name))
+        filling |= name == 'GLOBAL' and argument in _FILLERS
+        if filling and name == 'REDUCE' and _is_of_number(recent):
+            raise ForgedError(f'The checkpoint {path} names bytearray with a number, which would fill the memory: it '
+                              'is damaged or forged; get a file of tensors only.')
+        if isinstance(argument, str):
+            texts = [*texts[-1:], argument]
+        if name.endswith('PUT'):
+            memo[argument] = 'NUMBER' if _is_of_number(recent) else ''.join(recent[-1:])
+        else:
+            recent = [*recent[-2:], memo.get(argument, name) if name.endswith('GET') else name]
+
+
+def _is_of_number(recent: list[str]) -> bool:
+    """Whether a call behind these operations is, or may be, one of a number alone. Bytes are named by a text."""
+    before, last, call = [''] * (3 - len(recent)) + recent
+    return call == 'NUMBER' or (bool(re.fullmatch(r'(BIN)?(INT|LONG)\d*', last)) and (
+        call == 'TUPLE1' or (call == 'TUPLE' and before == 'MARK')))
+
+
+def _would_run_code(path: Path, name: str) -> str:
+    return (f'The checkpoint {path} was not read: besides tensors it holds {name}, and unpickling that could run code; '
+            'get a file of tensors only (safetensors, or saved from a state dict).')
 
 
 def _is_intact(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
@@ -109,7 +184,5 @@ def _explain(path: Path, error: Exception) -> Exception:
                        'read it on a machine with more memory.')
     refused = re.search(r'GLOBAL ([\w.]+)|Unsupported class (\S+)', str(error))
     if refused:
-        return ValueError(f'The checkpoint {path} was not read: besides tensors it holds {refused[1] or refused[2]}, '
-                          'and unpickling that could run code; get a file of tensors only (safetensors, or saved from '
-                          'a state dict).')
+        return ValueError(_would_run_code(path, refused[1] or refused[2]))
     return ValueError(f'The checkpoint {path} ({size} bytes) is damaged or not a PyTorch checkpoint: get it again.')
