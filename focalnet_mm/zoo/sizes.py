@@ -14,6 +14,8 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..run.build import build_model
@@ -70,7 +72,7 @@ def _run(model: BaseModel, images: torch.Tensor) -> None:
     head: Any = getattr(model, 'decode_head', None) or getattr(model, 'panoptic_head', None)
     if kind == 'DINO' or type(head).__name__ == 'Mask2FormerHead':
         # Their attention reads sizes and points from tensors, which have no content on the meta device.
-        with torch.device('cpu'):
+        with torch.device('cpu'), _WithoutContent():
             _run_transformer(model, head, [torch.zeros(feature.shape) for feature in features], images)
         return
     if model.with_neck:
@@ -90,6 +92,30 @@ def _run(model: BaseModel, images: torch.Tensor) -> None:
                 stage(torch.zeros(shape))
     else:
         model.bbox_head(features)
+
+
+class _WithoutContent(TorchDispatchMode):
+    """Operations on maps give zeros that lie in no memory: only shapes count, and they are known without computing.
+
+    Integers and small tensors are computed, since sizes and places are read of them. Views stay views.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        if not any(_is_map(tensor) for tensor in inputs):
+            return func(*args, **kwargs)
+        if func._schema.is_mutable:
+            return args[0]
+        if any(result.alias_info for result in func._schema.returns):
+            return func(*args, **kwargs)
+        args, kwargs = tree_map_only(torch.Tensor, lambda tensor: tensor.to('meta'), (args, kwargs))
+        return tree_map_only(torch.Tensor, lambda tensor: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape),
+                             func(*args, **kwargs))
+
+
+def _is_map(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.numel() > 10_000
 
 
 def _run_transformer(model: BaseModel, head: nn.Module | None, features: list[torch.Tensor],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+from .recipes import deviations_table, read_deviations
 from .rows import Collection, Row, read_collections
 
 __all__ = ['best_rows', 'listing', 'page', 'tables', 'write_between_markers', 'write_tables']
@@ -98,7 +99,7 @@ def listing(rows: Iterable[Row]) -> str:
 
 
 def write_tables(rows: Sequence[Row], root: Path) -> list[Path]:
-    """Put the tables where they belong in a checkout: README.md, docs/zoo.md and the pages of the methods.
+    """Put the tables where they belong in a checkout: README.md, docs/zoo.md, docs/recipes.md, the methods' pages.
 
     Args:
         rows: All models.
@@ -114,7 +115,8 @@ def write_tables(rows: Sequence[Row], root: Path) -> list[Path]:
     collections = read_collections(root)
     changed = []
     for file, name, text in ((root / 'README.md', 'best rows', best_rows(rows, collections)),
-                             (root / 'docs' / 'zoo.md', 'model zoo', tables(rows))):
+                             (root / 'docs' / 'zoo.md', 'model zoo', tables(rows)),
+                             (root / 'docs' / 'recipes.md', 'deviations', deviations_table(read_deviations(root)))):
         if not file.is_file():
             raise FileNotFoundError(f'{file} does not exist: --write needs a checkout of focalnet-mm.')
         if write_between_markers(file, name, text):

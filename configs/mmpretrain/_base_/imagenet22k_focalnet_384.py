@@ -1,4 +1,4 @@
-# The same at 384 pixels: such are the published weights of L and XL. Evaluated like 224 pixels, on 7/8 of the short side.
+# The same at 384 pixels: such are the published weights of L and XL. The share of the short side is that of 224 pixels.
 _base_ = './imagenet22k_focalnet.py'
 
 train_pipeline = [

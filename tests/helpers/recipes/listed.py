@@ -62,7 +62,8 @@ LIBRARIES_OWN = {
 
 # What holds where a recipe says nothing.
 UNMENTIONED = {
-    'init.further': None, 'model.backbone.frozen_stages': -1, 'model.backbone.with_cp': False, 'model.backbone.stem_padding': None,
+    'init.further': None, 'model.backbone.frozen_stages': -1, 'model.backbone.with_cp': False,
+    'model.backbone.stem_padding': None,
     'optimizer.backbone_lr_mult': 1.0, 'optimizer.sampling_offsets_lr_mult': 1.0, 'schedule.until': 'the end',
     'schedule.warmup.type': None, 'schedule.warmup.factor': None, 'schedule.warmup.iters': 0}
 UNMENTIONED_OF_DENSE = {'data.train.batch_augments': None, 'sync_bn_in_heads': False}
@@ -134,4 +135,5 @@ def _completed(recipe):
         last = len(recipe['model.backbone.depths']) - 1
         recipe.update({'model.backbone.out_indices': [last], 'data.num_classes': recipe['model.num_classes'],
                        'model.head.in_channels': recipe['model.backbone.embed_dims'] * 2**last})
-    return flat(recipe)
+    rules = {field: recipe.pop(field) for field in ('no_decay', 'no_decay_rule')}
+    return {**flat(recipe), **rules}

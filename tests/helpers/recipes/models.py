@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import json
 import logging
 
@@ -56,7 +57,7 @@ def _of_blocks(net):
     for stage in net.layers:
         for block in stage.blocks:
             kernels = [level[0].kernel_size[0] for level in block.modulation.focal_layers]
-            steps = {after - before for before, after in zip(kernels, kernels[1:])}
+            steps = {after - before for before, after in itertools.pairwise(kernels)}
             common.append(dict(
                 focal_factor=steps.pop() if len(steps) == 1 else sorted(steps),
                 post_norm=block.post_norm,
