@@ -17,11 +17,9 @@ RECIPES = {f'{NAME}.py': 'focalnet_dino_large_fl4_5scale_o365',
 
 @pytest.fixture(scope='module')
 def recipes():
-    from tests.conftest import SAMPLES
-    file = SAMPLES.parent / 'recipes' / 'recipes.json'
-    if not file.is_file():
-        pytest.skip(f'no published recipes at {file}')
-    return json.loads(file.read_text())
+    """Name → values, as they were published."""
+    family = json.loads((ROOT / 'tests' / 'data' / 'recipes' / 'focalnet_dino.json').read_text())
+    return {name: {**family['common']['values'], **entry['values']} for name, entry in family['entries'].items()}
 
 
 def published(cfg, model):
@@ -86,7 +84,7 @@ def published(cfg, model):
 
 @pytest.mark.parametrize('path', RECIPES)
 def test_as_published(path, recipes):
-    values = recipes[RECIPES[path]]['values']
+    values = recipes[RECIPES[path]]
     cfg = load_config(str(ROOT / 'configs' / path))
     model = build_model(cfg, 'meta')
     found = published(cfg, model)
@@ -94,13 +92,13 @@ def test_as_published(path, recipes):
     stated = {key: value for key, value in found.items() if values[key] is not None}
     assert len(stated) >= len(found) - 1
     assert stated == {key: values[key] for key in stated}
-    assert found['optimizer.lr'] == recipes['focalnet_dino_large_fl4_5scale_12e']['values']['optimizer.lr']
+    assert found['optimizer.lr'] == recipes['focalnet_dino_large_fl4_5scale_12e']['optimizer.lr']
     assert model.bbox_head.num_classes == (80 if path.endswith('coco.py') else 365)
     assert model.dn_query_generator.label_embedding.num_embeddings == model.bbox_head.num_classes
 
 
 def test_the_pipeline_of_large_photos(recipes):
-    values = recipes[RECIPES[f'{NAME}_coco.py']]['values']
+    values = recipes[RECIPES[f'{NAME}_coco.py']]
     cfg = load_config(str(ROOT / f'configs/{NAME}_coco.py'))
     _, _, flip, choice, _ = cfg.train_dataloader.dataset.pipeline
     expected_flip, expected = values['data.train.pipeline']

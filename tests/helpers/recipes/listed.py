@@ -35,10 +35,20 @@ COUNTERPARTS = {
     r'mmpretrain/focalnet_(\w)_(srf|iso)_in1k': 'classification_{}_{}',
     r'mmpretrain/focalnet_(l|xl|h)_(fl.)_in22k': 'classification_{}_{}',
 }
+# One thing is exchanged, in the backbone.
+ABLATIONS = (
+    r'mmpretrain/focalnet_t_(fl[014]|fl1_k13|(global_)?pooling|depthwise_convnet|sliding_window)_in1k',
+    r'mmpretrain/focalnet_t_(self_attention_qkv_(first|later)|sum|no_global|no_gating|top_only)_in1k',
+    r'mmdet/maskrcnn_focalnet_t_(sum|no_global|no_gating|top_only)_1x')
 # Config of ours → why no recipe belongs to it.
 WITHOUT = {
     r'mm\w+/\w+_shapes(_panoptic)?': "the built-in data set's",
     r'mmpretrain/focalnet_\w_deep_in1k': 'the authors have no yaml of the deep variants',
+    r'mmpretrain/focalnet_\w_(deep_srf|srf_overlap)_in1k':
+        'tables 2 and 3: tests/configs/test_ablations.py compares them with the configs that they are variants of',
+    r'mmdet/dino_focalnet_l_fl4_5scale_o365(_coco)?':
+        'FocalNet-DINO states other things than detrex: tests/configs/test_objects365.py compares them',
+    **dict.fromkeys(ABLATIONS, 'tables 12 to 14: tests/configs/test_ablations.py compares them with T-LRF'),
 }
 # Config of ours → the library's own one for the method: what recipes don't state is as there.
 LIBRARIES_OWN = {
