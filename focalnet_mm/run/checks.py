@@ -63,7 +63,7 @@ class CheckData(Hook):
     @staticmethod
     def _check(runner: Runner, split: str, dataset: Any) -> None:
         model = unwrap(runner.model)
-        evaluator = getattr(getattr(runner, f'{split}_loop'), 'evaluator', None)
+        evaluator = getattr(getattr(runner, f'{split}_loop', None), 'evaluator', None)
         of_first_classes = any(isinstance(metric, FirstClasses) for metric in getattr(evaluator, 'metrics', ()))
         for key, part in _parts(f'{split}_dataloader.dataset', dataset):
             check_dataset(part, key)
