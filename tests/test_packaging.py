@@ -53,8 +53,8 @@ def test_sdist_is_whole(built):
         names = {name.split('/', 1)[1] for name in sdist.getnames() if '/' in name}
     assert {'LICENSE', 'README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CITATION.cff', 'model-index.yml',
             'mkdocs.yml', 'Makefile', 'requirements/runtime.txt'} <= names
-    for folder, endings in dict(configs=('.py', '.yml', '.md'), tools=('.py', '.sh', '.ipynb'), tests=('.py', '.json', '.md'),
-                                docs=('.md', '.jpg', '.js', '.css', '.py')).items():
+    for folder, endings in dict(configs=('.py', '.yml', '.md'), tools=('.py', '.sh', '.ipynb'),
+                                tests=('.py', '.json', '.md'), docs=('.md', '.jpg', '.js', '.css', '.py')).items():
         assert files_of_the_repo(folder, *endings) <= names, folder
 
 

@@ -65,8 +65,8 @@ def test_an_epoch(name, roots, thin_config, tmp_path):
     cfg.dump(tmp_path / 'thin.py')
 
     cli.run('train', [str(tmp_path / 'thin.py'), '--work-dir', str(tmp_path / 'run')], 'train')
-    lines = [json.loads(line) for line in max((tmp_path / 'run').glob('*/vis_data/scalars.json')).read_text().split('\n')
-             if line]
+    log = max((tmp_path / 'run').glob('*/vis_data/scalars.json'))
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [math.isfinite(line['loss']) for line in lines if 'loss' in line] == [True]
     # mmdet's metric logs nothing where a model finds nothing.
     assert ROWS[name] in lines[-1] or (library == 'mmdet' and 'loss' not in lines[-1])

@@ -128,12 +128,10 @@ class TestRates:
 
     def test_cosine(self):
         """timm's, which lr_scheduler.py of the authors calls."""
-        timm = pytest.importorskip('timm')
-        del timm
-        from timm.scheduler import CosineLRScheduler
+        schedulers = pytest.importorskip('timm.scheduler')
         an_epoch = 7
         optimizer = torch.optim.SGD(torch.nn.Linear(1, 1).parameters(), lr=1e-3)
-        scheduler = CosineLRScheduler(
+        scheduler = schedulers.CosineLRScheduler(
             optimizer, t_initial=300 * an_epoch, lr_min=1e-5, warmup_t=20 * an_epoch, warmup_lr_init=1e-6,
             cycle_limit=1, t_in_epochs=False)
         expected = []
@@ -144,8 +142,8 @@ class TestRates:
             expected, dtype=torch.float64)
         warm = 20 * an_epoch
         # timm's warm-up does not fall with the cosine yet; afterwards both are on it.
-        assert (found[:warm] - expected[:warm]).abs().max() < 1.2e-5
-        assert (found[warm:] - expected[warm:]).abs().max() < 2e-7
+        assert (found[:warm] / expected[:warm] - 1).abs().max() < 0.008
+        assert (found[warm:] / expected[warm:] - 1).abs().max() < 2e-4
 
     def test_poly(self):
         """mmcv 1.x: the polynomial of all iterations, times the warm-up."""
@@ -154,6 +152,7 @@ class TestRates:
         expected = 6e-5 * (1 - steps / 160000) * factor
         found = self.rates('mmseg/upernet_focalnet_t_160k', 1, 2000)
         assert (found / expected - 1).abs().max() < 1e-3
+        assert (found / expected - 1)[1500:].abs().max() < 1e-6
 
 
 def test_runner_reads_nothing_else():

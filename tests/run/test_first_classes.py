@@ -9,6 +9,8 @@ from mmengine.registry import init_default_scope
 
 from tests.helpers.tools import ROOT
 
+CONFIGS = sorted((ROOT / 'configs' / 'mmpretrain').glob('*_in22k.py'))
+
 
 def evaluate(metric, scores, labels, batch=4):
     import mmpretrain.evaluation  # noqa: F401
@@ -21,7 +23,7 @@ def evaluate(metric, scores, labels, batch=4):
     return evaluator.evaluate(len(scores))
 
 
-@pytest.mark.parametrize('path', sorted((ROOT / 'configs' / 'mmpretrain').glob('*_in22k.py')), ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_imagenet_22k_on_imagenet_1k(path):
     cfg = Config.fromfile(path)
     torch.manual_seed(0)

@@ -117,7 +117,8 @@ class TestModelZoo:
 
     def test_generated_files_are_up_to_date(self, tmp_path):
         rows = read_zoo(ROOT)
-        for name in ('README.md', 'docs/zoo.md', 'docs/recipes.md', 'configs/deviations.yml', *(collection.page for collection in read_collections(ROOT)),
+        for name in ('README.md', 'docs/zoo.md', 'docs/recipes.md', 'configs/deviations.yml',
+                     *(collection.page for collection in read_collections(ROOT)),
                      'model-index.yml', *(f'configs/{library}/metafile.yml' for library in
                                           ('mmdet', 'mmseg', 'mmpretrain'))):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
