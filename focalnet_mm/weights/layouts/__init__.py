@@ -91,6 +91,10 @@ def convert(state_dict: Mapping[str, Tensor], to: str, arch: str | None = None,
         backbone = {name: tensor for name, tensor in backbone.items() if name not in left_out}
         if left_out:
             print_log(f'{len(left_out)} tensors are left out: {shorten(left_out)}.', logger='current')
+    modulation = read_settings(backbone)['modulation']
+    if to not in ('official', 'mm') and modulation not in ('focal', None):
+        raise ValueError(f'The layout {to} has no place for modulation={modulation!r}: only focal modulation is known '
+                         'there, and official and mm take any.')
     if to == 'mm':
         return mm.join(backbone, heads)
     if to == 'detrex':
@@ -101,10 +105,6 @@ def convert(state_dict: Mapping[str, Tensor], to: str, arch: str | None = None,
     backbone = _with_one_norm(backbone)
     if to == 'official':
         return backbone
-    modulation = read_settings(backbone)['modulation']
-    if modulation not in ('focal', None):
-        raise ValueError(f'The layout {to} has no place for modulation={modulation!r}: only focal modulation is known '
-                         'there, and official and mm take any.')
     surplus = [name for name in backbone if _OUTPUT_NORM.match(name)]
     if surplus:
         raise ValueError(f'The layout {to} has one norm, behind the last stage, and no place for {shorten(surplus)}: '
