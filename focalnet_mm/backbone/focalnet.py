@@ -149,12 +149,10 @@ class FocalNet(BaseModule):
         self.pos_drop = nn.Dropout(drop_rate)
         drop_path_rates = iter(np.linspace(0, drop_path_rate, sum(settings['depths'])).tolist())
         self.layers = nn.ModuleList(
-            _build_stage(settings, i, channels[i], channels[i + 1] if i < built - 1 else None, drop_path_rates)
-            for i in range(built))
+            _build_stage(settings, i, channels[i:built][:2], drop_path_rates) for i in range(built))
         for i in self.out_indices:
             self.add_module(f'norm{i}', nn.LayerNorm(channels[i]))
-        for module in self._frozen_modules():
-            module.requires_grad_(False)
+        nn.ModuleList(self._frozen_modules()).requires_grad_(False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of the stages in ``out_indices``, each through its output norm.
@@ -328,20 +326,20 @@ def _build_stem(settings: Mapping[str, Any], norm: bool) -> PatchEmbed:
     return PatchEmbed(settings['in_channels'], settings['embed_dims'], kernel, stride, padding, norm)
 
 
-def _build_stage(settings: Mapping[str, Any], stage: int, channels: int, next_channels: int | None,
+def _build_stage(settings: Mapping[str, Any], stage: int, channels: Sequence[int],
                  drop_path_rates: Iterator[float]) -> Stage:
-    """A stage of so many channels, and the downsampling to the next one's where there is a next one."""
+    """A stage, and the downsampling to the next one where ``channels`` are those of both."""
     kind = DepthwiseBlock if settings['depthwise_convs'] else Block
     blocks = [
         kind(
-            channels,
+            channels[0],
             build_modulation(
-                settings['modulation'], channels, settings['focal_levels'][stage], settings['focal_windows'][stage],
+                settings['modulation'], channels[0], settings['focal_levels'][stage], settings['focal_windows'][stage],
                 settings['focal_factor'][stage], post_norm=settings['post_norm_in_modulation'],
                 normalize_modulator=settings['normalize_modulator'], drop_rate=settings['drop_rate']),
             settings['mlp_ratio'], settings['drop_rate'], next(drop_path_rates), settings['post_norm'],
             settings['layer_scale_init_value'])
         for _ in range(settings['depths'][stage])]
     kernel, padding = (3, 1) if settings['conv_stem'] else (2, 0)
-    downsample = None if next_channels is None else PatchEmbed(channels, next_channels, kernel, 2, padding)
+    downsample = PatchEmbed(channels[0], channels[1], kernel, 2, padding) if len(channels) > 1 else None
     return Stage(blocks, downsample)

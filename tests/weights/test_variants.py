@@ -65,10 +65,10 @@ def test_conversion(name, random_variant, same, tmp_path):
     same(convert(model, 'official'), {key.replace('norm1.', 'norm.') if key.startswith('norm1.') else key: tensor
                                       for key, tensor in state.items()})
     torch.save(model, tmp_path / 'x.pth')
-    for to in ('timm', 'transformers'):
+    for to in ('timm', 'transformers', 'detrex'):
         with pytest.raises(ValueError, match=rf"The layout {to} has no place for modulation='{name}': only focal "
                            'modulation is known there, and official and mm take any'):
             convert(state, to, arch='tiny-lrf')
         with pytest.raises(ValueError, match=rf"x\.pth: The layout {to} has no place for modulation='{name}'"):
-            convert_file(tmp_path / 'x.pth', tmp_path / 'y.safetensors' if to == 'timm' else tmp_path / 'y', to)
+            convert_file(tmp_path / 'x.pth', tmp_path / ('y' if to == 'transformers' else 'y.pth'), to)
     assert 'layout official' in convert_file(tmp_path / 'x.pth', tmp_path / 'z.safetensors', 'official')

@@ -99,6 +99,7 @@ def convert(state_dict: Mapping[str, Tensor], to: str, arch: str | None = None,
         heads = {}
         if left_out:
             print_log(f'{len(left_out)} tensors are left out: {shorten(left_out)}.', logger='current')
+    _check_network(backbone, to)
     if to == 'mm':
         return mm.join(backbone, heads)
     if to in _DETECTORS:
@@ -106,13 +107,6 @@ def convert(state_dict: Mapping[str, Tensor], to: str, arch: str | None = None,
     if heads:
         raise ValueError(f'The layout {to} has no place for {len(heads)} tensors of the heads ({shorten(heads)}): '
                          'convert the backbone alone, with backbone_only.')
-    settings = read_settings(backbone)
-    if settings['depthwise_convs'] and to not in ('official', 'relation-detr'):
-        raise ValueError(f"These are tensors of X-Decoder's Focal-T (tiny-dw), and the FocalNet of the layout {to} "
-                         'lacks their depthwise convolutions: it has no place for them.')
-    if settings['modulation'] not in ('focal', None) and to != 'official':
-        raise ValueError(f'The layout {to} has no place for modulation={settings["modulation"]!r}: only focal '
-                         'modulation is known there, and official and mm take any.')
     if to != 'relation-detr':
         backbone = _with_one_norm(backbone)
     surplus = _norms_without_place(backbone, to)
@@ -230,6 +224,17 @@ def _to_detector(backbone: Mapping[str, Tensor], heads: Mapping[str, Tensor], to
         raise ValueError(f'The layout {to} is that of {module.KIND}, which these tensors are not: choose from '
                          f'{others}.')
     return {**{prefix + name: tensor for name, tensor in backbone.items()}, **renamed}
+
+
+def _check_network(backbone: Mapping[str, Tensor], to: str) -> None:
+    """Refuse what a layout's own FocalNet does not compute."""
+    settings = read_settings(backbone)
+    if settings['modulation'] not in ('focal', None) and to not in ('mm', 'official'):
+        raise ValueError(f'The layout {to} has no place for modulation={settings["modulation"]!r}: only focal '
+                         'modulation is known there, and official and mm take any.')
+    if settings['depthwise_convs'] and to not in ('mm', 'official', 'relation-detr'):
+        raise ValueError(f"These are tensors of X-Decoder's Focal-T (tiny-dw), and the FocalNet of the layout {to} "
+                         'lacks their depthwise convolutions: it has no place for them.')
 
 
 def _norms_without_place(backbone: Mapping[str, Tensor], to: str) -> list[str]:
