@@ -58,8 +58,10 @@ def read_numpy_pickle(path: Path) -> Any:
         pickle.UnpicklingError: It holds something else, or is damaged.
     """
     with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        # It reads as a file does, and never more than there is.
+        stream: Any = content
         machine = _Machine(len(content))
-        for count, (operation, argument, _) in enumerate(pickletools.genops(content)):
+        for count, (operation, argument, _) in enumerate(pickletools.genops(stream)):
             if count == _MOST_OPERATIONS:
                 raise pickle.UnpicklingError(f'more than {count} operations')
             machine.run(operation.name, argument)
