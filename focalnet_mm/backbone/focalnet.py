@@ -131,11 +131,8 @@ class FocalNet(BaseModule):
         num_stages = len(settings['depths'])
         check_choices(frozen_stages, implementation, num_stages)
         self.out_indices = stages_to_return(out_indices, num_stages)
-        self.in_channels = in_channels
-        self.frozen_stages = frozen_stages
-        self.implementation = implementation
-        self.with_cp = with_cp
-        self.modulation = settings['modulation']
+        self.in_channels, self.frozen_stages, self.modulation = in_channels, frozen_stages, settings['modulation']
+        self.implementation, self.with_cp = implementation, with_cp
         channels = tuple(settings['embed_dims'] * 2**i for i in range(num_stages))
         built = max(self.out_indices) + 1
         #: Number of blocks of each stage that is built.

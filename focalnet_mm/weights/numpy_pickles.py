@@ -24,7 +24,7 @@ __all__ = ['is_numpy_pickle', 'read_numpy_pickle']
 # How torch.save began its files before torch 1.6: the protocol and a number.
 _TORCH = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 # Each operation may take a hundred bytes of memory, of one in the file.
-_MOST_OPERATIONS = 1 << 20
+_MOST_OPERATIONS = 1 << 18
 _NUMBER = re.compile(r'[biufc]\d{1,2}')
 _CONSTANTS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False}
 _VALUES = {'BININT', 'BININT1', 'BININT2', 'INT', 'LONG', 'LONG1', 'LONG4', 'BINFLOAT', 'FLOAT', 'BINUNICODE',
@@ -58,8 +58,10 @@ def read_numpy_pickle(path: Path) -> Any:
         pickle.UnpicklingError: It holds something else, or is damaged.
     """
     with open(path, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        machine = _Machine(len(content))
-        for count, (operation, argument, _) in enumerate(pickletools.genops(content)):
+        # It reads as a file does, and never more than there is.
+        stream: Any = content
+        machine = _Machine(2 * len(content))
+        for count, (operation, argument, _) in enumerate(pickletools.genops(stream)):
             if count == _MOST_OPERATIONS:
                 raise pickle.UnpicklingError(f'more than {count} operations')
             machine.run(operation.name, argument)
@@ -87,7 +89,12 @@ class _Array:
 
 
 class _Machine:
-    """The stack machine; what it makes of the bytes in the file is no larger than the file."""
+    """The stack machine.
+
+    Args:
+        size: How many bytes it may make of those in the file. Protocol 2 has the bytes of an array as text, so that it
+            makes them twice.
+    """
 
     def __init__(self, size: int) -> None:
         self.stack: list[Any] = []

@@ -80,12 +80,14 @@ def random_state(backbone, channels, scales, num_queries, rows, layers=2, hidden
         layer(name, rows, DIM)
     for name in ('bbox_embed.0', 'transformer.enc_out_bbox_embed'):
         box_mlp(name)
-    # One head for all layers, in the file once for each, and all of them again in the decoder.
-    for name in [name for name in state if name.startswith(('class_embed.', 'bbox_embed.'))]:
-        for i in range(layers):
-            copy = name.replace('.0.', f'.{i}.', 1)
-            state[copy] = state[f'transformer.decoder.{copy}'] = state[name]
-    return state
+    return with_copies(state, layers)
+
+
+def with_copies(state, layers):
+    """One head for all layers, in the file once for each, and all of them again in the decoder."""
+    copies = {name.replace('.0.', f'.{i}.', 1): tensor for i in range(layers) for name, tensor in state.items()
+              if name.startswith(('class_embed.0.', 'bbox_embed.0.'))}
+    return {**state, **copies, **{f'transformer.decoder.{name}': tensor for name, tensor in copies.items()}}
 
 
 def detect(state, features, ids, num_queries, num_boxes):

@@ -92,5 +92,5 @@ def test_backbone(model, state, tmp_path):
 
 def test_what_is_no_dino(model):
     official = convert(model.state_dict(), 'official', backbone_only=True)
-    with pytest.raises(ValueError, match='The layout detrex is that of its DINO detectors, which these'):
+    with pytest.raises(ValueError, match="The layout detrex is that of detrex's DINO detectors, which these"):
         convert(official, 'detrex')

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from focalnet_mm import ARCHS, FocalNet
-from focalnet_mm.weights import convert, detect_layout, load_into, read_checkpoint, read_model
+from focalnet_mm.weights import convert, detect_layout, load_into, read_checkpoint, read_model, trained_classes
 from tests.helpers.classifiers import TIMM_NAMES
 
 
@@ -165,6 +165,7 @@ def test_mask2former_of_mmdet_2(tmp_path, mask2former, same):
     torch.save({'state_dict': state, 'meta': dict(CLASSES=('a', 'b'), mmdet_version='2.28.2')}, tmp_path / 'x.pth')
     read = read_model(tmp_path / 'x.pth')
     same(convert(read['state_dict'], 'mm2'), state)
+    assert trained_classes(read['meta']) == {'classes': ('a', 'b')}
     assert detect_layout(read['state_dict']) == 'mm'
     model.load_state_dict(read['state_dict'], strict=True)
 
