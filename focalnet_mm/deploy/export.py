@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,8 @@ __all__ = ['FORMATS', 'PARTS', 'TOLERANCE', 'export_model', 'exportable']
 
 #: Largest difference from PyTorch, relative to the greatest value of an output.
 TOLERANCE = 1e-4
+# What colours the messages of torch on a terminal.
+_COLOURS = re.compile('\x1b\\[[0-9;]*m')
 # (N, H, W): one to export with, three to check with, one of them odd.
 _EXPORT_SIZE = 2, 128, 192
 _CHECK_SIZES = (1, 160, 128), (2, 96, 224), (1, 131, 197)
@@ -121,10 +124,12 @@ def _in_one_sentence(model: nn.Module, to: str, fault: str) -> Iterator[None]:
         yield
     # The writers and runtimes raise anything.
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        # Torch's own tells which step of the export it was.
+        cause = error.__cause__ or error
+        lines = [line.strip() for line in _COLOURS.sub('', str(cause)).splitlines() if line.strip()]
         others = ' or '.join(f'--to {other}' for other in FORMATS if other != to)
         raise ValueError(f'The {_named(model)} {fault} as {to} '
-                         f'({type(error).__name__}: {_shortened(lines)}): try {others}, or --part backbone.') from error
+                         f'({type(cause).__name__}: {_shortened(lines)}): try {others}, or --part backbone.') from error
 
 
 def _named(model: nn.Module) -> str:

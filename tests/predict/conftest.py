@@ -39,6 +39,15 @@ class LoadArray:
 
 
 @TRANSFORMS.register_module()
+class LoadPair:
+    """The pictures of two days, of which one's own picture is one."""
+
+    def __call__(self, results):
+        image = np.dstack([cv2.imread(results[name]) for name in ('img_path', 'img_path2')])
+        return {**results, 'img': image, 'img_shape': image.shape[:2], 'ori_shape': image.shape[:2]}
+
+
+@TRANSFORMS.register_module()
 class LoadTruth:
     """A user's own annotations, which one's own pictures have not."""
 

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.dataset import Compose
 from PIL import Image
 from pycocotools import mask as coco
@@ -194,6 +195,36 @@ class TestSteps:
             np.testing.assert_array_equal(pipeline(tmp_path / 'x.png').image, image_of(3, np.uint8, 0))
         assert [line for line in log if 'left out' in line] == [
             "The step LoadTruth of the test pipeline is left out: it needs 'truth', which only a data set has."]
+
+    def test_what_only_a_data_set_gives(self, config_for, tmp_path):
+        """A pair of pictures, for example, is no damage of one of them."""
+        cv2.imwrite(str(tmp_path / 'x.png'), image_of(3, np.uint8, 0))
+        pipeline = ImagePipeline(config_for('mmseg', 6, dict(type='LoadPair')))
+        with pytest.raises(ValueError, match=r"x\.png cannot be loaded by itself: LoadPair of the config's test "
+                                             r"pipeline needs 'img_path2' too, which only its data set gives;"):
+            pipeline(tmp_path / 'x.png')
+
+    def test_annotations_within_augmentation(self, config_for, tmp_path):
+        """As mmseg's pipelines for test-time augmentation have them."""
+        cv2.imwrite(str(tmp_path / 'x.png'), image_of(3, np.uint8, 0))
+        cfg = config_for('mmseg', 3, dict(type='LoadImageFromFile'))
+        load, *_, pack = cfg.test_dataloader.dataset.pipeline
+        cfg.test_dataloader.dataset.pipeline = [load, dict(type='TestTimeAug', transforms=[
+            [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)], [dict(type='LoadAnnotations')], [pack]])]
+        views = ImagePipeline(cfg)(tmp_path / 'x.png').batch['inputs']
+        assert len(views) == 2
+        assert torch.equal(views[0][0], views[1][0].flip(2))
+
+    @pytest.mark.parametrize('several', [False, True])
+    def test_scope_of_the_data_set(self, several, config_for, tmp_path):
+        """Also of the first of several data loaders."""
+        cv2.imwrite(str(tmp_path / 'x.png'), image_of(3, np.uint8, 0))
+        cfg = config_for('mmdet', 3, dict(type='LoadImageFromFile'))
+        cfg.default_scope = 'mmengine'
+        cfg.test_dataloader.dataset._scope_ = 'mmdet'
+        if several:
+            cfg.test_dataloader = [cfg.test_dataloader, dict(dataset=dict(pipeline=[]))]
+        assert ImagePipeline(cfg)(tmp_path / 'x.png').image.shape == (60, 90, 3)
 
     def test_endings_of_the_data_set(self, config_for):
         cfg = config_for('mmseg', 3, dict(type='LoadArray'))

@@ -76,7 +76,8 @@ def coco(tmp_path):
             annotations=[dict(id=i + 1, image_id=1, category_id=i + 5, bbox=[1, 1, 4, 4], area=16, iscrowd=0)
                          for i in range(len(names))])))
         with contextlib.redirect_stdout(io.StringIO()):
-            return CocoDataset(ann_file=str(tmp_path / 'x.json'), metainfo=dict(classes=classes), data_prefix=dict(img=''))
+            return CocoDataset(ann_file=str(tmp_path / 'x.json'), metainfo=dict(classes=classes),
+                               data_prefix=dict(img=''))
     return build
 
 

@@ -92,8 +92,19 @@ class TestMissing:
         assert 'download' not in explain_missing(path, cfg)
         assert 'point to your copy of the data with --cfg-options data_root=DIR' in explain_missing(path, cfg)
 
+    def test_of_several_loaders(self, load, tmp_path):
+        cfg = load(tmp_path)
+        cfg.val_dataloader = [cfg.val_dataloader, dict(dataset=dict(
+            type='CocoDataset', data_root=str(tmp_path), ann_file='other.json'))]
+        assert explain_missing(f'{tmp_path}/other.json', cfg).startswith(
+            f'{tmp_path}/other.json, which val_dataloader.1.dataset.ann_file names, does not exist')
+
     def test_a_path_that_no_key_names(self, load, coco):
         assert explain_missing('/nowhere/x', load(coco)) == '/nowhere/x does not exist.'
+
+
+def _assert_nothing():
+    raise AssertionError
 
 
 class TestFailure:
@@ -133,6 +144,14 @@ class TestFailure:
         (KeyError('a'), 'KeyError: a')])
     def test_the_rest(self, error, told):
         assert explain_failure(error) == told
+
+    def test_what_says_nothing(self):
+        """Where it comes from is all that there is to tell."""
+        with pytest.raises(AssertionError) as error:
+            _assert_nothing()
+        told = explain_failure(error.value)
+        assert told.startswith('AssertionError in _assert_nothing (')
+        assert 'test_failures.py, line ' in told
 
     def test_what_a_command_calls_its_own(self):
         assert explain_failure(RuntimeError('one'), ours=(RuntimeError,)) == 'one'

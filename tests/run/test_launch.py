@@ -54,6 +54,22 @@ class TestLoadConfig:
         assert cfg.val_dataloader.dataset.ann_file == 'mini.json'
 
 
+    @pytest.mark.parametrize(('scope', 'collate'), [('mmpretrain', 'default_collate'), ('mmdet', None)])
+    def test_loaders_as_the_library_s_tools_have_them(self, scope, collate, tmp_path):
+        """mmpretrain's put batches together; what the config or the command line says stays."""
+        path = tmp_path / 'x.py'
+        path.write_text(f"default_scope = '{scope}'\nmodel = dict(type='ImageClassifier')\n"
+                        "train_dataloader = dict(num_workers=2, dataset=dict())\n"
+                        "val_dataloader = dict(num_workers=0, collate_fn=dict(type='mine'), dataset=dict())\n"
+                        "test_dataloader = [val_dataloader, dict(dataset=dict())]\n")
+        cfg = load_config(str(path), {'train_dataloader.persistent_workers': False})
+        assert cfg.train_dataloader.get('collate_fn') == (dict(type=collate) if collate else None)
+        assert not cfg.train_dataloader.persistent_workers
+        assert cfg.val_dataloader.collate_fn == dict(type='mine')
+        assert not cfg.val_dataloader.get('persistent_workers')
+        assert cfg.test_dataloader[1].get('collate_fn') == cfg.train_dataloader.get('collate_fn')
+
+
 class TestFitToMachine:
 
     def config(self, launcher):
@@ -199,7 +215,8 @@ class TestFlags:
         with pytest.raises(ValueError, match='--tta: mmpose has no test-time augmentation of its own; write tta_model'):
             add_tta(self.config('mmpose'))
 
-    @pytest.mark.parametrize(('scope', 'dump'), [('mmdet', 'DumpDetResults'), ('mmpretrain', 'DumpResults')])
+    @pytest.mark.parametrize(('scope', 'dump'), [('mmdet', 'mmdet.DumpDetResults'), (
+        'mmpretrain', 'mmengine.DumpResults')])
     def test_out(self, scope, dump):
         cfg = self.config(scope)
         keep_predictions(cfg, 'x.pkl')
@@ -207,6 +224,22 @@ class TestFlags:
         assert cfg.test_evaluator[1] == dict(type=dump, out_file_path='x.pkl')
         with pytest.raises(ValueError, match=r'--out must end in .pkl or .pickle, got x.json'):
             keep_predictions(cfg, 'x.json')
+
+    def test_several_loaders(self):
+        """As a loop of the config's own takes them: each is augmented, and has metrics of its own."""
+        cfg = self.config('mmdet')
+        joined = dict(dataset=dict(type='ConcatDataset', datasets=[cfg.test_dataloader.dataset.dataset] * 2))
+        cfg.test_dataloader = [cfg.test_dataloader, joined]
+        cfg.test_evaluator = [[cfg.test_evaluator], [dict(type='Another')]]
+        with pytest.raises(ValueError, match='--out: the config tests on 2 data loaders in turn, each with metrics of'):
+            keep_predictions(cfg, 'x.pkl')
+        add_tta(cfg)
+        steps = [cfg.test_dataloader[0].dataset.dataset.pipeline, *(
+            part.pipeline for part in cfg.test_dataloader[1].dataset.datasets)]
+        assert [[step.type for step in pipeline] for pipeline in steps] == [['LoadImageFromFile', 'TestTimeAug']] * 3
+        cfg.test_evaluator[1][0].metric = ['segm']
+        with pytest.raises(ValueError, match='this config predicts masks'):
+            add_tta(cfg)
 
     def test_out_of_a_segmenter(self):
         cfg = self.config('mmseg')
