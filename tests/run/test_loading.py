@@ -91,7 +91,7 @@ def test_everything_else_is_left_as_it_is(how, trained, tmp_path):
 
 def test_the_command_registers_it(tmp_path, monkeypatch):
     monkeypatch.setattr(Runner, 'from_cfg', lambda cfg: tiny_runner(tmp_path))
-    runner, _ = build_runner(Config())
+    runner, _ = build_runner(Config(dict(model=dict(type='x'))))
     assert any(isinstance(hook, FitCheckpoint) for hook in runner.hooks)
 
 

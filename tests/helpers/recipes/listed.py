@@ -32,6 +32,8 @@ COUNTERPARTS = {
     r'mmseg/upernet_focalnet_(\w)_160k': 'upernet_{}_lrf_160k',
     r'mmseg/upernet_focalnet_(\w)_srf_160k': 'upernet_{}_srf_160k',
     r'mmpretrain/focalnet_(\w)_in1k': 'classification_{}_lrf',
+    # Nobody has published a yaml of the deep ones: all but the network is compared with their size.
+    r'mmpretrain/focalnet_(\w)_deep_in1k': 'classification_{}_lrf',
     r'mmpretrain/focalnet_(\w)_(srf|iso)_in1k': 'classification_{}_{}',
     r'mmpretrain/focalnet_(l|xl|h)_(fl.)_in22k': 'classification_{}_{}',
 }
@@ -43,7 +45,6 @@ ABLATIONS = (
 # Config of ours → why no recipe belongs to it.
 WITHOUT = {
     r'mm\w+/\w+_shapes(_panoptic)?': "the built-in data set's",
-    r'mmpretrain/focalnet_\w_deep_in1k': 'the authors have no yaml of the deep variants',
     r'mmpretrain/focalnet_\w_(deep_srf|srf_overlap)_in1k':
         'tables 2 and 3: tests/configs/test_ablations.py compares them with the configs that they are variants of',
     r'mmdet/dino_focalnet_l_fl4_5scale_o365(_coco)?':
