@@ -6,6 +6,7 @@ import functools
 import pytest
 from mmengine.config import Config
 
+from focalnet_mm.backbone.archs import resolve_arch
 from focalnet_mm.zoo.rows import read_zoo
 from focalnet_mm.zoo.sizes import model_size
 from tests.helpers.tools import ROOT
@@ -79,6 +80,12 @@ def test_detector(name):
 @pytest.mark.parametrize('name', NETWORKS)
 def test_network(name):
     row = ROWS[f'focalnet_{name}_in1k']
+    size, base, _ = name.split('_')
+    arch = config(row.name)['model']['backbone']['arch']
+    main = resolve_arch(config(f'focalnet_{size}_{base}_in1k')['model']['backbone']['arch'])
+    # Two levels and patches that overlap, in the place of what the main one has.
+    assert resolve_arch(arch) == {**main, 'focal_levels': 2, 'conv_stem': True}
+    assert config(row.name) == with_backbone(f'focalnet_{size}_{base}_in1k', arch=arch)
     parameters, flops, accuracy = NETWORKS[name]
     assert (row.published_parameters, row.published_flops) == (parameters, flops)
     assert row.results == {'ImageNet-1k': {'Top 1 Accuracy': accuracy}}
