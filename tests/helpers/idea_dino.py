@@ -78,6 +78,8 @@ def random_state(backbone, channels, scales, num_queries, rows, layers=2, hidden
     add('label_enc.weight', rows + 1, DIM)
     for name in ('class_embed.0', 'transformer.enc_out_class_embed'):
         layer(name, rows, DIM)
+        # As trained: what nothing speaks for is not there.
+        state[f'{name}.bias'] -= 4
     for name in ('bbox_embed.0', 'transformer.enc_out_bbox_embed'):
         box_mlp(name)
     return with_copies(state, layers)
