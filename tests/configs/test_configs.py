@@ -14,8 +14,8 @@ from tests.configs.test_ablations import SAME_RECIPE
 from tests.helpers.tools import ROOT
 
 CONFIGS = sorted(path.relative_to(ROOT / 'configs') for path in (ROOT / 'configs').glob('*/*.py'))
-# Schedules are nothing to a step: the shorter one stands for both. Those with Objects365 have tests of their own, and of
-# those that share a recipe two stand for all.
+# Schedules are nothing to a step: the shorter one stands for both. Those with Objects365 have tests of their own, and
+# of those that share a recipe two stand for all.
 STEPPED = [path for path in CONFIGS if 'o365' not in path.name
            and not {Path(str(path).replace(long, short)) for long, short in (('_3x', '_1x'), ('_36e', '_12e'))}
            & set(CONFIGS) - {path}
