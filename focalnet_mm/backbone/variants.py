@@ -286,7 +286,9 @@ def _windows(x: Tensor) -> Tensor:
     """The positions around each one, zeros outside: (N, H, W, C) → (N, H, W, 49, C)."""
     _, height, width, channels = x.shape
     columns = F.unfold(x.permute(0, 3, 1, 2), _WINDOW, padding=_WINDOW // 2)
-    return columns.unflatten(2, (height, width)).unflatten(1, (channels, _WINDOW**2)).permute(0, 3, 4, 2, 1)
+    windows = columns.unflatten(2, (height, width)).unflatten(1, (channels, _WINDOW**2)).permute(0, 3, 4, 2, 1)
+    # Otherwise torch.export asks of the strides whether there is more than one image.
+    return windows.contiguous()
 
 
 def _global_pooling(embed_dims: int, focal_level: int, *args: Any, **kwargs: Any) -> FocalModulation:

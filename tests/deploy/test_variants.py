@@ -11,7 +11,7 @@ from tests.helpers.variants import all_in_one
 @pytest.mark.slow
 @pytest.mark.parametrize(('names', 'to', 'ending'), [
     # That of the rarest operators: ONNX takes many seconds a block.
-    (['sliding_window'], 'onnx', '.onnx'), (MODULATIONS, 'torchscript', '.pt')])
+    (['sliding_window'], 'onnx', '.onnx'), (['sliding_window'], 'pt2', '.pt2'), (MODULATIONS, 'torchscript', '.pt')])
 def test_exported(names, to, ending, tmp_path):
     """The command compares at three sizes, one of them odd."""
     with torch.no_grad():
