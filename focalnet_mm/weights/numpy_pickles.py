@@ -21,8 +21,8 @@ import torch
 
 __all__ = ['is_numpy_pickle', 'read_numpy_pickle']
 
-# How torch.save began its files before torch 1.6: the protocol and a number.
-_TORCH = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
+# The number that torch.save began its files with before torch 1.6, and how far from the start it ends at most.
+_TORCH, _START = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.', 32
 # Each operation may take a hundred bytes of memory, of one in the file.
 _MOST_OPERATIONS = 1 << 18
 _NUMBER = re.compile(r'[biufc]\d{1,2}')
@@ -41,8 +41,8 @@ _TUPLES = {'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3}
 def is_numpy_pickle(path: Path) -> bool:
     """Whether a file is a pickle by itself, not one of ``torch.save``."""
     with open(path, 'rb') as file:
-        start = file.read(len(_TORCH))
-    return start[:1] == b'\x80' and start[1:2] in (b'\x02', b'\x03', b'\x04', b'\x05') and start != _TORCH
+        start = file.read(_START)
+    return start[:1] == b'\x80' and start[1:2] in (b'\x02', b'\x03', b'\x04', b'\x05') and _TORCH not in start
 
 
 def read_numpy_pickle(path: Path) -> Any:

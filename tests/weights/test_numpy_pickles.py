@@ -10,7 +10,7 @@ import torch
 
 from focalnet_mm import FocalNet
 from focalnet_mm.weights import convert, load_into, read_checkpoint
-from focalnet_mm.weights.numpy_pickles import read_numpy_pickle
+from focalnet_mm.weights.numpy_pickles import is_numpy_pickle, read_numpy_pickle
 
 
 def arrays():
@@ -47,6 +47,15 @@ def test_focalnet(tmp_path, protocol, same):
     same(net.state_dict(), source.state_dict())
     same(convert(read_checkpoint(tmp_path / 'model_final.pkl'), 'official'),
          convert(source.state_dict(), 'official'))
+
+
+@pytest.mark.parametrize('protocol', [2, 3, 4])
+def test_what_torch_wrote_long_ago(tmp_path, protocol):
+    path = tmp_path / 'x.pth'
+    torch.save({'a': torch.ones(2)}, path, _use_new_zipfile_serialization=False, pickle_protocol=protocol)
+    assert not is_numpy_pickle(path)
+    if protocol == 2:
+        assert read_checkpoint(path).keys() == {'a'}
 
 
 class Call:
