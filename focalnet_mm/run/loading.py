@@ -11,7 +11,9 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ..weights import SCHEME, fit_model, trained_classes, warn
+from ..weights import SCHEME, fit_model, trained_classes
+from ..weights.losses import warn
+from ..weights.whole import unwrapped
 from .build import unwrap
 
 __all__ = ['FitCheckpoint', 'public_classes']
@@ -55,9 +57,10 @@ class FitCheckpoint(Hook):
         trained = trained_classes(checkpoint.get('meta') or {})
         if not trained.get('classes') and not checkpoint.get('meta'):
             own = model.state_dict()
-            trained = public_classes({name: tensor for name, tensor in tensors.items() if name in own}, source)
+            trained = public_classes({name: tensor for name, tensor in unwrapped(tensors).items() if name in own},
+                                     source)
         wanted = getattr(runner._train_loop.dataloader.dataset, 'metainfo', None) or {}
-        ready, report = fit_model(tensors, model, trained, wanted, source)
+        ready, report = fit_model(unwrapped(tensors), model, trained, wanted, source)
         print_log(str(report), logger='current')
         warn(source, report.losses)
         if tensors is checkpoint:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +58,11 @@ def fit_model(tensors: Mapping[str, Tensor], model: nn.Module, trained: Mapping[
               source: str) -> tuple[dict[str, Tensor], ModelReport]:
     """The tensors of a checkpoint as a whole model takes them.
 
-    Class rows are looked up by name, see :func:`~focalnet_mm.weights.heads.fit_classes`; tensors of a FocalNet are
-    fitted as :func:`~focalnet_mm.weights.fit_tensor` does. What fits neither way is left out and reported.
+    Rows of classes are looked up by the classes' names, whose case, spaces, hyphens and underscores do not matter: of
+    scores, box regressions, masks and label embeddings, in heads with and without a row for the background. Rows of
+    other classes, and all where one side names none and their numbers differ, stay as the model initialised them.
+    Tensors of a FocalNet are fitted as :func:`~focalnet_mm.weights.fit_tensor` does. What fits neither way is left out
+    and reported.
 
     Args:
         tensors: Tensors by the model's names, as :func:`~focalnet_mm.weights.read_model` gives them.
@@ -69,7 +72,7 @@ def fit_model(tensors: Mapping[str, Tensor], model: nn.Module, trained: Mapping[
         source: Path or URL of the checkpoint, for the report.
 
     Returns:
-        The tensors to load, and what became of each.
+        The tensors to load, those without a place in the model among them, and what became of each.
 
     Raises:
         ValueError: The checkpoint has nothing for the model.
@@ -93,26 +96,24 @@ def fit_model(tensors: Mapping[str, Tensor], model: nn.Module, trained: Mapping[
             ready[name], fitted[name] = fit_tensor(name.removeprefix(prefix), tensor, own[name].shape)
         except ValueError:
             misfits.append(name)
-    # Counters and the like land in anything.
-    if not any(ready[name].dim() for name in ready):
+    # Counters and the like land in anything. Semi-supervised models give each tensor to teacher and student themselves.
+    renames = type(model)._load_from_state_dict is not nn.Module._load_from_state_dict
+    if not renames and not any(ready[name].dim() for name in ready):
         raise ValueError(f'The checkpoint {source} has nothing for this model: none of its {len(tensors)} tensors '
                          f'({shorten(tensors, 3)}) is one of the model\'s {len(own)} ({shorten(own, 3)}); give a '
                          'checkpoint of this kind of model, or of its backbone in the init_cfg of the backbone.')
     new = [name for name in own if name not in tensors]
-    losses = worthless({name: tensors[name] for name in ready})
-    if misfits:
-        losses.append(f'{len(misfits)} of its tensors have other shapes, and the model\'s start fresh '
-                      f'({shorten(_shapes(misfits, tensors, own))}): build the model as the checkpoint\'s was, to use '
-                      'them.')
     unused = {name: tensor for name, tensor in tensors.items() if name not in own}
-    losses += _branches(tensors, new, own)
+    losses = [*worthless({name: tensors[name] for name in ready}), *_misfits(misfits, tensors, own),
+              *_branches(tensors, new, own)]
     for prefix in backbones:
         inside = {name.removeprefix(prefix): tensor for name, tensor in own.items() if name.startswith(prefix)}
         losses += lost_norms([name.removeprefix(prefix) for name in new if name.startswith(prefix)], unused, inside)
         losses += lost_branches([name.removeprefix(prefix) for name in unused if name.startswith(prefix)])
     report = ModelReport(source, tuple(landed), fitted, tuple(classes), tuple(misfits), tuple(new), tuple(unused),
                          tuple(losses))
-    return ready, report
+    # Parts of the model may know older names.
+    return {**ready, **unused}, report
 
 
 def _branches(tensors: Mapping[str, Tensor], new: Iterable[str], own: Mapping[str, Tensor]) -> list[str]:
@@ -126,9 +127,12 @@ def _branches(tensors: Mapping[str, Tensor], new: Iterable[str], own: Mapping[st
             'under other names, rename them; else all is well.']
 
 
-def _shapes(names: Iterable[str], theirs: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    return [f'{name}: {tuple(theirs[name].shape)} in the checkpoint, {tuple(own[name].shape)} in the model'
-            for name in names]
+def _misfits(names: Sequence[str], theirs: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """A sentence about tensors of other shapes, where there are some."""
+    shapes = [f'{name}: {tuple(theirs[name].shape)} in the checkpoint, {tuple(own[name].shape)} in the model'
+              for name in names]
+    return [f'{len(names)} of its tensors have other shapes, and the model\'s start fresh ({shorten(shapes)}): build the '
+            'model as the checkpoint\'s was, to use them.'] if names else []
 
 
 def _part(name: str) -> str:
