@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from ..backbone.archs import guess_arch, read_settings
 from .files import read_checkpoint
 from .layouts import layout_of, select_backbone, shorten
-from .layouts.names import rename
 from .losses import lost_branches, lost_norms, warn, worthless
 
 __all__ = ['LoadReport', 'fit_tensor', 'load_into']
@@ -128,7 +127,6 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
         raise ValueError(f'The checkpoint {source} does not fit: {error}.') from None
 
     own = backbone.state_dict()
-    tensors = _with_output_norm(tensors, own)
     try:
         ready, fitted, new = _fit(tensors, own)
     except ValueError as error:
@@ -196,15 +194,6 @@ def _check_blocks(source: str, tensors: Mapping[str, Tensor], own: Mapping[str, 
             cause = _cause(tensors, own) or ': it is not whole, get it again'
             raise ValueError(f'The checkpoint {source} does not fit: it {fault} {len(names)} tensors{_list(names)}'
                              f'{cause}.')
-
-
-def _with_output_norm(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A classifier's norm is the output norm of a backbone that gives its last stage alone, as classifiers have it."""
-    last = f'norm{len(read_settings(tensors)["depths"]) - 1}.'
-    norms = {match[0] for name in own if (match := re.match(r'norm\d+\.', name))}
-    if norms != {last} or f'{last}weight' in tensors:
-        return tensors
-    return {rename(name, (('norm.', last),)): tensor for name, tensor in tensors.items()}
 
 
 def _may_be_new(name: str, pretrained_levels: tuple[int | None, ...]) -> bool:

@@ -62,9 +62,18 @@ def lost_norms(new: Iterable[str], unused: Mapping[str, Tensor], own: Mapping[st
     found = [name for name, tensor in unused.items() for norm in fresh
              if (name == norm or name.endswith(f'.{norm}')) and tensor.shape == own[norm].shape]
     if not found:
-        return []
+        return _lost_last_norm(fresh, unused, own)
     return [f'trained output norms are unused ({shorten(found)}), and those of the backbone start fresh: give them the '
             f'prefix of the backbone\'s other tensors, so that {min(fresh)} is among these, and load again.']
+
+
+def _lost_last_norm(fresh: set[str], unused: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """A classifier's norm lies behind its last stage, as that of a backbone does that gives this stage alone."""
+    theirs = [name for name in unused if re.search(r'(^|\.)norm\.weight$', name)]
+    if len(fresh) != 2 or len(theirs) != 1 or unused[theirs[0]].shape != own[min(fresh, key=len)].shape:
+        return []
+    return [f'the norm behind its last stage is unused ({theirs[0]}), and that of the backbone starts fresh '
+            f'({", ".join(sorted(fresh))}): to keep it, load the classifier as a whole with load_from.']
 
 
 def lost_branches(unused: Sequence[str]) -> list[str]:

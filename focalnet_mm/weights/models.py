@@ -131,8 +131,8 @@ def _misfits(names: Sequence[str], theirs: Mapping[str, Tensor], own: Mapping[st
     """A sentence about tensors of other shapes, where there are some."""
     shapes = [f'{name}: {tuple(theirs[name].shape)} in the checkpoint, {tuple(own[name].shape)} in the model'
               for name in names]
-    return [f'{len(names)} of its tensors have other shapes, and the model\'s start fresh ({shorten(shapes)}): build the '
-            'model as the checkpoint\'s was, to use them.'] if names else []
+    return [f'{len(names)} of its tensors have other shapes, and the model\'s start fresh ({shorten(shapes)}): build '
+            'the model as the checkpoint\'s was, to use them.'] if names else []
 
 
 def _part(name: str) -> str:
