@@ -15,6 +15,7 @@ from torch import nn
 
 from ..weights import SCHEME, local_file, read_model, trained_classes
 from ..weights.layouts import shorten
+from ..weights.losses import warn, worthless
 from ..weights.whole import LAST_STEP
 from .config import default_meta, first_dataset, model_settings, registry_scope, type_name
 from .machine import replace_sync_bn
@@ -91,6 +92,7 @@ def load_weights(model: BaseModel, cfg: Config, checkpoint: str) -> None:
     if unused:
         print_log(f'{checkpoint}: the model has no place for {len(unused)} of its tensors ({shorten(unused)}).',
                   logger='current')
+    warn(checkpoint, worthless(read['state_dict']))
     model.dataset_meta = {**_test_meta(cfg), **trained_classes(read['meta'])}
 
 
@@ -125,7 +127,9 @@ def check_checkpoint(model: nn.Module, source: str) -> None:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read, or a tensor of the model is missing in it or has another shape.
     """
-    _check_tensors(unwrap(model), read_model(source)['state_dict'], source)
+    tensors = read_model(source)['state_dict']
+    _check_tensors(unwrap(model), tensors, source)
+    warn(source, worthless(tensors))
 
 
 def unwrap(model: nn.Module) -> Any:

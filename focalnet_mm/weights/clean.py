@@ -71,8 +71,16 @@ def published_meta(meta: Mapping[str, Any], with_config: bool = False) -> dict[s
         values.
 
     Raises:
-        ValueError: The config is to be kept and cannot be cleaned.
+        ValueError: The config is to be kept and cannot be cleaned, or the notes hold themselves.
     """
+    try:
+        return _published(meta, with_config)
+    except RecursionError:
+        raise ValueError('The notes beside the weights hold values within values, deeper than Python follows: save the '
+                         'checkpoint without them.') from None
+
+
+def _published(meta: Mapping[str, Any], with_config: bool) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for key, value in meta.items():
         if key in ('CLASSES', 'PALETTE'):

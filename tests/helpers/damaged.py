@@ -167,7 +167,7 @@ def pickle_that_fills(random):
         b'cbuiltins\nint\ncdecimal\nDecimal\n' + text('1e999999999') + b'\x85R\x85R',
         b'cbuiltins\nstr\n(' + b']' * 3000 + b'l\x85R',
         b']' * 6_000_000,
-        b']' * 200_000 + b'a' * 199_999,
+        b']' * 60_000 + b'a' * 59_999,
         b'(' * 2_000_000,
         b']q\x00h\x00a',
         b'}q\x00' + text('model') + b'h\x00s',

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from focalnet_mm.weights import load_into, read_checkpoint
+from focalnet_mm.weights import load_into, publish, read_checkpoint
 from focalnet_mm.weights.pickles import load_pickle
 from focalnet_mm.weights.stand_ins import allowed
 
@@ -172,3 +172,12 @@ def test_scalars_for_weights(tmp_path, random_net):
         torch.save({**random_net().state_dict(), name: torch.tensor(1.)}, tmp_path / 'x.pth')
         with pytest.raises(ValueError, match=rf'x.pth does not fit: {name} has shape \(\) in the checkpoint and \('):
             load_into(random_net(), tmp_path / 'x.pth')
+
+
+def test_notes_that_hold_themselves(tmp_path):
+    notes = dict(classes=('a',))
+    notes['again'] = notes
+    torch.save(dict(state_dict={'a': torch.ones(2)}, meta=dict(dataset_meta=notes)), tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match='hold values within values, deeper than Python follows: save the checkpoint'):
+        publish(tmp_path / 'x.pth', tmp_path / 'y.safetensors')
+    assert not (tmp_path / 'y.safetensors').exists()

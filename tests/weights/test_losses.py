@@ -4,16 +4,18 @@ import logging
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
 
 from focalnet_mm import FocalNet
+from focalnet_mm.run.build import check_checkpoint, load_weights
 from focalnet_mm.weights import fit_model, load_into
 from tests.helpers.training import THIN
 
 
 @pytest.fixture
-def warnings(caplog):
+def warnings():
     """The warnings of mmengine's logger."""
-    from mmengine.logging import MMLogger
     found, handler = [], logging.Handler(logging.WARNING)
     handler.emit = lambda record: found.append(record.getMessage())
     logger = MMLogger.get_current_instance()
@@ -181,3 +183,13 @@ class TestWholeModels:
         model.load_state_dict(ready, strict=False)
         assert torch.equal(model.teacher.weight, source.weight)
         assert torch.equal(model.student.weight, source.weight)
+
+    def test_what_is_tested_and_predicted_with(self, tmp_path, warnings):
+        model = self.model()
+        state = {name: tensor * float('nan') if name == 'head.fc.bias' else tensor
+                 for name, tensor in model.state_dict().items()}
+        torch.save(dict(state_dict=state, meta={}), tmp_path / 'x.pth')
+        check_checkpoint(model, str(tmp_path / 'x.pth'))
+        load_weights(model, Config(), str(tmp_path / 'x.pth'))
+        assert len(warnings) == 2
+        assert all('tensors hold NaN or infinity (head.fc.bias)' in line for line in warnings)
