@@ -64,6 +64,9 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
     with _quiet():
         chosen = exportable(model, part)
         takes, facts = describe_inputs(model, channels, cfg)
+    if chosen.formats and to not in chosen.formats:
+        raise ValueError(f'The {_named(model)} cannot be written as {to}, which keeps no choice of points in images of '
+                         f'any size: try --to {" or --to ".join(chosen.formats)}, or --part backbone.')
     classes = (getattr(model, 'dataset_meta', None) or {}).get('classes') or ()
     facts.update(chosen.facts, input=takes, part=part, left=chosen.left,
                  classes=classes if isinstance(classes, dict) else list(classes))

@@ -33,6 +33,8 @@ class Part(NamedTuple):
     predict: Callable[[Tensor], Sequence[Tensor]]
     #: What whoever reads the output needs to know.
     facts: dict[str, Any]
+    #: The formats that can hold it; nothing where it is not known that one cannot.
+    formats: tuple[str, ...] = ()
 
 
 class _Backbone(nn.Module):
@@ -92,7 +94,7 @@ def exportable(model: nn.Module, part: str) -> Part:
         ValueError: The whole of this model cannot be exported, or it has no FocalNet.
     """
     backbone = find_backbone(model)
-    bases = [base.__name__ for base in type(model).__mro__]
+    bases = _bases(model)
     kind = next((kind for kind in _KINDS if kind in bases), None)
     if part == 'backbone':
         return Part(_Backbone(copy.deepcopy(backbone)), _stages(backbone),
@@ -102,6 +104,10 @@ def exportable(model: nn.Module, part: str) -> Part:
                          f'predicts: {_BACKBONE}.')
     with torch.no_grad():
         return _KINDS[kind](model, torch.zeros(2, backbone.in_channels, 64, 64))
+
+
+def _bases(part: Any) -> list[str]:
+    return [base.__name__ for base in type(part).__mro__]
 
 
 def _stages(backbone: Any) -> tuple[str, ...]:
@@ -149,7 +155,10 @@ def _segmenter(model: Any, images: Tensor) -> Part:
         left += (f" The config tests with mode='slide', in windows of {tuple(model.test_cfg['crop_size'])} every "
                  f"{tuple(model.test_cfg['stride'])} pixels; the file computes the image that it gets as a whole: cut "
                  'the windows and average their logits yourself where you want the same.')
-    return Part(_Segmenter(copy.deepcopy(model)), (names,), left, predict, facts)
+    # The points that they refine are numbered modulo a size that is left open: ONNX has no such operation, and
+    # torch.export comes to no end over it.
+    formats = ('torchscript',) if any('PointHead' in _bases(head) for head in heads) else ()
+    return Part(_Segmenter(copy.deepcopy(model)), (names,), left, predict, facts, formats)
 
 
 def _classifier(model: Any, images: Tensor) -> Part:

@@ -292,7 +292,7 @@ def _labels(info: Any) -> Iterator[int]:
     """The labels that an item of mmdet's or mmpretrain's has."""
     instances, label = info.get('instances') or (), info.get('gt_label')
     found = [*(instance.get('bbox_label') for instance in instances), *(label if isinstance(label, list) else [label])]
-    yield from (each for each in found if isinstance(each, (int, np.integer)))
+    yield from (int(each) for each in found if isinstance(each, (int, np.integer)))
 
 
 def _category_names(path: str, backend_args: dict[str, Any] | None) -> dict[int, str] | None:

@@ -182,8 +182,9 @@ def _without_annotations(steps: Sequence[Any]) -> list[Any]:
         elif _is_annotation(step):
             continue
         elif isinstance(step, Mapping) and isinstance(step.get('transforms'), Sequence):
-            step = copy.deepcopy(step)
-            step['transforms'] = _without_annotations(step['transforms'])
+            changed: Any = copy.copy(step)
+            changed['transforms'] = _without_annotations(step['transforms'])
+            step = changed
         kept.append(step)
     return kept
 

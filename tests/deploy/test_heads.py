@@ -232,6 +232,16 @@ class TestSegmenters:
                 found, = run(tmp_path / 'x.pt', images)
             assert relative(found, torch.stack([sample.seg_logits.data for sample in samples])) < 1e-4
 
+    @pytest.mark.parametrize('to', ['onnx', 'pt2'])
+    def test_refined_points_elsewhere(self, to, tmp_path):
+        """What a format cannot hold is refused at once: torch would try for minutes."""
+        model = segmenter(POINTS, 'CascadeEncoderDecoder', num_stages=2)
+        with pytest.raises(ValueError, match=f'The CascadeEncoderDecoder with FPNHead, PointHead cannot be written as '
+                                             f'{to}, .*: try --to torchscript, or --part backbone'):
+            export_model(model, tmp_path / 'x', to, tell=lambda _: None)
+        assert not list(tmp_path.iterdir())
+        assert not exportable(model, 'backbone').formats
+
     def test_random_start(self, tmp_path):
         """What predicts something else each time is refused by its name."""
         head = decode('LightHamHead', [1, 2, 3], ham_channels=16, ham_kwargs=dict(MD_R=4))

@@ -79,16 +79,7 @@ model = dict(
 '''
 
 
-def own_xml(root):
-    """Annotations as VOC has them, classes of one's own."""
-    return _xml(root, NAMES)
-
-
 def xml_of_other_names(root):
-    return _xml(root, ('Box', 'Ball', 'Cone'))
-
-
-def _xml(root, classes):
     for split, items in fill(root, 'JPEGImages/{split}{i}.jpg').items():
         names = [path.rpartition('/')[2][:-4] for path, _, _ in items]
         write(root / f'{split}.txt', '\n'.join(names))
@@ -97,7 +88,7 @@ def _xml(root, classes):
 </size><object><name>{NAMES[label]}</name><difficult>0</difficult><bndbox><xmin>{x}</xmin><ymin>{y}</ymin>
 <xmax>{x + w}</xmax><ymax>{y + h}</ymax></bndbox></object></annotation>''')
     sets = [dict(type='XMLDataset', data_root=str(root), ann_file=f'{split}.txt', data_prefix=dict(sub_data_root=''),
-                 metainfo=dict(classes=classes)) for split in ('train', 'val')]
+                 metainfo=dict(classes=('Box', 'Ball', 'Cone'))) for split in ('train', 'val')]
     return config(*sets, dict(type='VOCMetric', metric='mAP', eval_mode='11points'))
 
 
@@ -180,7 +171,7 @@ class JoinedClasses(CocoDataset):
     return config(*sets, dict(type='VOCMetric', metric='mAP', eval_mode='11points'), classes=2, extra=extra)
 
 
-def several_loaders(root):
+def several_loaders_in_another_scope(root):
     """A loop of the config's own validates on two data sets in turn, and another tests on them."""
     extra = with_module(root, 'loops', '''
 from mmengine.registry import LOOPS
@@ -211,7 +202,7 @@ class ValLoopsInTurn(InTurn):
 class TestLoopsInTurn(InTurn):
     kind = TestLoop
 ''')
-    return coco(root) + extra + '''
+    return another_scope(root) + extra + '''
 val_cfg = dict(type='ValLoopsInTurn')
 test_cfg = dict(type='TestLoopsInTurn')
 val_dataloader = [val_dataloader, dict(val_dataloader)]
@@ -256,5 +247,5 @@ model = dict(
 '''
 
 
-CASES = (crowdhuman, panoptic, own_xml, xml_of_other_names, mapped, mapped_in_another_order, six_channels,
-         classes_joined_by_a_data_set_of_ones_own, several_loaders, another_runner, another_scope, proposals)
+CASES = (crowdhuman, panoptic, xml_of_other_names, mapped, mapped_in_another_order, six_channels,
+         classes_joined_by_a_data_set_of_ones_own, several_loaders_in_another_scope, another_runner, proposals)
