@@ -3,7 +3,10 @@
 import argparse
 from pathlib import Path
 
+from torch import nn
+
 from ..deploy import FORMATS, PARTS, export_model
+from ..explain.maps import only_backbone
 from ..run.build import load_model
 from ..run.config import load_config
 from .options import add_cfg_options, add_checkpoint, add_config, add_force, in_one_sentence, say
@@ -16,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--part', default='model', choices=PARTS,
                         help='model: all of a classifier or segmenter, backbone and neck of a detector; backbone: the '
                         'feature maps alone (default: %(default)s)')
+    parser.add_argument('--backbone', metavar='NAME',
+                        help='which FocalNet of a model with several, such as student.backbone; with --part backbone')
     parser.add_argument('--out', metavar='FILE',
                         help='the file to write (default: NAME_OF_CONFIG-PART.ENDING in the work dir)')
     add_force(parser, 'replace FILE where it is there')
@@ -23,8 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    if args.backbone and args.part != 'backbone':
+        parser.error('--backbone names a backbone: add --part backbone')
     with in_one_sentence(parser, (Exception,)):
         cfg = load_config(args.config, args.cfg_options)
-        model = load_model(cfg, args.checkpoint)
+        model: nn.Module = load_model(cfg, args.checkpoint)
+        if args.backbone:
+            model = only_backbone(model, args.backbone).eval()
         out = args.out or Path(cfg.work_dir) / f'{Path(args.config).stem}-{args.part}{FORMATS[args.to]}'
         export_model(model, out, args.to, args.part, args.force, say, cfg)

@@ -126,3 +126,36 @@ def test_what_is_no_file(tmp_path):
     told = ending('zoo_evaluate', tmp_path, '--coco', tmp_path, '--out', tmp_path / 'zoo')
     assert 'results.json' in told
     assert len(told.splitlines()) == 1
+
+
+def test_one_of_several_backbones(good, capsys):
+    """Of student and teacher, for example: the names are told, and each can be exported."""
+    folder, text = good
+    config = folder / 'two.py'
+    config.write_text(f"{text}\nimport sys\nsys.path.insert(0, {str(folder)!r})\ndel sys\n"
+                      "custom_imports = dict(imports=['focalnet_mm', 'two_backbones'], allow_failed_imports=False)\n"
+                      "model = dict(type='mmengine.Two', one=backbone, two=backbone)\n")
+    (folder / 'two_backbones.py').write_text('''
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+
+
+@MODELS.register_module(force=True)
+class Two(BaseModel):
+    def __init__(self, one, two, data_preprocessor=None):
+        super().__init__()
+        self.one, self.two = MODELS.build(one), MODELS.build(two)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return self.one(inputs), self.two(inputs)
+''')
+    model = build_model(load_config(config))
+    torch.save(dict(state_dict=model.state_dict()), folder / 'two.pth')
+    words = [config, folder / 'two.pth', '--to', 'torchscript', '--part', 'backbone', '--out', folder / 'two.pt']
+    assert 'the Two has 2: one, two. Name one of them' in ending('export', *words)
+    cli.run('export', [str(word) for word in [*words, '--backbone', 'two']], 'export')
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.load(folder / 'two.pt')(images)[0], model.eval().two(images)[0])
+    assert ending('export', *words[:4], '--backbone', 'two') == '2'
+    assert '--backbone names a backbone: add --part backbone' in capsys.readouterr().err
