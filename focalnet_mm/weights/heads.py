@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -119,7 +120,8 @@ def fit_classes(tensors: Mapping[str, Tensor], model: nn.Module, trained: Mappin
                 wanted: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[ClassReport]]:
     """The class rows of a checkpoint in the order of a model's classes.
 
-    Rows are looked up by the names of the classes, whose case, spaces, hyphens and underscores do not matter. Rows of
+    Rows are looked up by the names of the classes: first by equal ones, then by those that differ in case, spaces,
+    hyphens and underscores alone. Rows of
     classes that the checkpoint has not, and all where one side has no names, are the model's own, as they were
     initialised.
 
@@ -188,13 +190,24 @@ def _match(layer: ClassTensors, before: int, theirs: list[str] | None,
         reason = f'{"the checkpoint" if theirs is None else "the data"} does not name its classes'
         fresh = tuple(ours or map(str, range(layer.classes)))
         return {}, ClassReport(layer.layer, before, layer.classes, (), fresh, reason)
-    places: dict[str, int] = {}
-    for i, name in enumerate(theirs):
-        places.setdefault(_plain(name), i)
-    rows = {i: places[_plain(name)] for i, name in enumerate(ours) if _plain(name) in places}
+    rows = _rows(theirs, ours)
     kept = tuple(ours[i] for i in rows)
     new = tuple(name for i, name in enumerate(ours) if i not in rows)
     return rows, ClassReport(layer.layer, before, layer.classes, kept, new)
+
+
+def _rows(theirs: Sequence[str], ours: Sequence[str]) -> dict[int, int]:
+    """Of each class that both sides name its number here and there; each row of the checkpoint goes to one class."""
+    rows: dict[int, int] = {}
+    # ImageNet has two cranes, and letters of both cases are classes too: equal names first, in their order.
+    for said in (str, _plain):
+        free: dict[str, list[int]] = {}
+        for i in sorted(set(range(len(theirs))) - set(rows.values()), reverse=True):
+            free.setdefault(said(theirs[i]), []).append(i)
+        for i, name in enumerate(ours):
+            if i not in rows and free.get(said(name)):
+                rows[i] = free[said(name)].pop()
+    return dict(sorted(rows.items()))
 
 
 def _take(layer: ClassTensors, theirs: Tensor, ours: Tensor, rows: Mapping[int, int], channels: int) -> Tensor:
@@ -208,7 +221,8 @@ def _take(layer: ClassTensors, theirs: Tensor, ours: Tensor, rows: Mapping[int, 
 
 
 def _plain(name: str) -> str:
-    return re.sub(r'[\s_-]+', ' ', name).strip().lower()
+    # Letters with accents are one sign or two.
+    return re.sub(r'[\s_-]+', ' ', unicodedata.normalize('NFC', name)).strip().casefold() or name
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:
