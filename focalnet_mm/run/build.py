@@ -15,7 +15,7 @@ from torch import nn
 
 from ..weights import SCHEME, local_file, read_model, trained_classes
 from ..weights.layouts import shorten
-from ..weights.losses import warn, worthless
+from ..weights.losses import check_numbers, warn, worthless
 from ..weights.whole import LAST_STEP
 from .config import default_meta, first_dataset, model_settings, registry_scope, type_name
 from .machine import replace_sync_bn
@@ -169,6 +169,7 @@ def _check_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source
         raise ValueError(f'The checkpoint {source} is not of this config: {len(differing)} of the model\'s {len(own)} '
                          f'tensors have other shapes, the first is {name}: {tuple(tensors[name].shape)} in the '
                          f'checkpoint, {tuple(own[name].shape)} in the model.')
+    check_numbers(tensors, own, source)
 
 
 def _test_meta(cfg: Config) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..backbone.archs import guess_arch, read_settings
 from .files import read_checkpoint
 from .layouts import layout_of, select_backbone, shorten
-from .losses import lost_branches, lost_norms, warn, worthless
+from .losses import check_numbers, lost_branches, lost_norms, warn, worthless
 
 __all__ = ['LoadReport', 'fit_tensor', 'load_into']
 
@@ -127,6 +127,7 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
         raise ValueError(f'The checkpoint {source} does not fit: {error}.') from None
 
     own = backbone.state_dict()
+    check_numbers(tensors, own, source)
     try:
         ready, fitted, new = _fit(tensors, own)
     except ValueError as error:
