@@ -116,20 +116,25 @@ def read_any_layout(source: str) -> str:
     return SCHEME + source
 
 
-def check_checkpoint(model: nn.Module, source: str) -> None:
+def check_checkpoint(model: nn.Module, source: str) -> dict[str, Any]:
     """Check that a checkpoint holds every tensor of a model, since mmengine only warns where it does not.
 
     Args:
         model: The whole model, wrapped for distributed testing or test-time augmentation or not.
         source: As :func:`~focalnet_mm.weights.read_model` takes it.
 
+    Returns:
+        What it notes of its classes, see :func:`~focalnet_mm.weights.trained_classes`.
+
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read, or a tensor of the model is missing in it or has another shape.
     """
-    tensors = read_model(source)['state_dict']
+    read = read_model(source)
+    tensors = read['state_dict']
     _check_tensors(unwrap(model), tensors, source)
     warn(source, worthless(tensors))
+    return trained_classes(read['meta'])
 
 
 def unwrap(model: nn.Module) -> Any:

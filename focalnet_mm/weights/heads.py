@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ['ClassReport', 'ClassTensors', 'class_tensors', 'fit_classes']
+__all__ = ['ClassReport', 'ClassTensors', 'class_tensors', 'fit_classes', 'plain_name']
 
 # What the heads that know the classes of the data are called in models of mmdet, mmseg and mmpretrain; a head that
 # proposes regions is none of them.
@@ -147,7 +147,7 @@ def fit_classes(tensors: Mapping[str, Tensor], model: nn.Module, trained: Mappin
         theirs, ours = _names(trained, before), _names(wanted, layer.classes)
         if (theirs is None or ours is None) and before == layer.classes and background == layer.background:
             continue
-        rows, report = _match(layer, before, theirs, ours)
+        rows, report = _match(layer, before, trained, wanted)
         if list(rows.items()) == [(i, i) for i in range(before)] and (before, background) == (
                 layer.classes, layer.background):
             continue
@@ -183,11 +183,16 @@ def _names(noted: Mapping[str, Any], number: int) -> list[str] | None:
     return None
 
 
-def _match(layer: ClassTensors, before: int, theirs: list[str] | None,
-           ours: list[str] | None) -> tuple[dict[int, int], ClassReport]:
+def _match(layer: ClassTensors, before: int, trained: Mapping[str, Any],
+           wanted: Mapping[str, Any]) -> tuple[dict[int, int], ClassReport]:
     """Which of the checkpoint's classes each of the model's is, as far as it has them."""
+    theirs, ours = _names(trained, before), _names(wanted, layer.classes)
     if theirs is None or ours is None:
-        reason = f'{"the checkpoint" if theirs is None else "the data"} does not name its classes'
+        side, noted, number = ('checkpoint', trained, before) if theirs is None else ('data', wanted, layer.classes)
+        names = noted.get('classes')
+        reason = (f'the {side} names {len(names)} classes, and not {number}'
+                  if isinstance(names, (list, tuple)) and names and len(names) != number
+                  else f'the {side} does not name its classes')
         fresh = tuple(ours or map(str, range(layer.classes)))
         return {}, ClassReport(layer.layer, before, layer.classes, (), fresh, reason)
     rows = _rows(theirs, ours)
@@ -200,7 +205,7 @@ def _rows(theirs: Sequence[str], ours: Sequence[str]) -> dict[int, int]:
     """Of each class that both sides name its number here and there; each row of the checkpoint goes to one class."""
     rows: dict[int, int] = {}
     # ImageNet has two cranes, and letters of both cases are classes too: equal names first, in their order.
-    for said in (str, _plain):
+    for said in (str, plain_name):
         free: dict[str, list[int]] = {}
         for i in sorted(set(range(len(theirs))) - set(rows.values()), reverse=True):
             free.setdefault(said(theirs[i]), []).append(i)
@@ -220,7 +225,15 @@ def _take(layer: ClassTensors, theirs: Tensor, ours: Tensor, rows: Mapping[int, 
     return made
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """The name of a class without what does not matter in it.
+
+    Args:
+        name: The name.
+
+    Returns:
+        It in small letters, with one space for spaces, hyphens and underscores; as it is where it has nothing else.
+    """
     # Letters with accents are one sign or two.
     return re.sub(r'[\s_-]+', ' ', unicodedata.normalize('NFC', name)).strip().casefold() or name
 

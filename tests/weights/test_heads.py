@@ -158,6 +158,8 @@ class TestNames:
     @pytest.mark.parametrize(('trained', 'wanted', 'reason'), [
         ({}, dict(classes=WANTED), 'the checkpoint does not name its classes'),
         (dict(classes=TRAINED), {}, 'the data does not name its classes'),
+        (dict(classes=TRAINED[:3]), dict(classes=WANTED), 'the checkpoint names 3 classes, and not 8'),
+        (dict(classes=TRAINED), dict(classes=WANTED[:2]), 'the data names 2 classes, and not 5'),
     ])
     def test_without_names(self, trained, wanted, reason):
         """All rows of another number start fresh, those of the same number land as they are."""
