@@ -55,7 +55,7 @@ def convert_file(source: str | os.PathLike, destination: str | os.PathLike, to: 
     """
     # Before the long work; once more when it is done.
     _check_destination(Path(destination), to, force)
-    state_dict = read_checkpoint(source)
+    state_dict = unwrapped(read_checkpoint(source))
     try:
         converted = convert(state_dict, to, arch, backbone_only)
         official, _ = select_backbone(converted)

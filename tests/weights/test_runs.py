@@ -26,7 +26,7 @@ from torch import nn
 
 from focalnet_mm import FocalNet
 from focalnet_mm.run.build import check_checkpoint, load_weights
-from focalnet_mm.weights import publish, read_checkpoint, read_model
+from focalnet_mm.weights import publish, read_checkpoint, read_model, trained_classes
 from focalnet_mm.weights.files import read_rest
 
 PALETTE = np.arange(6, dtype=np.uint8).reshape(2, 3)
@@ -289,6 +289,16 @@ class TestWrappers:
         model = _Linear()
         load_weights(model, Config(), str(tmp_path / 'x.pth'))
         assert model.dataset_meta == dict(classes=('a', 'b'))
+
+    @pytest.mark.parametrize(('meta', 'classes'), [
+        (dict(dataset_meta=dict(classes=np.array(['a', 'b']))), ['a', 'b']),
+        (dict(CLASSES='ship'), ('ship',)),
+        (dict(dataset_meta=dict(classes='ship')), ('ship',)),
+        (dict(CLASSES=['a', 'b'], dataset_meta=dict(palette=None)), ['a', 'b']),
+        (dict(CLASSES=['x'], dataset_meta=dict(classes=('a', 'b'))), ('a', 'b')),
+    ])
+    def test_classes_in_any_form(self, meta, classes):
+        assert trained_classes(meta) == dict(classes=classes)
 
 
 @pytest.mark.parametrize('prefix', ['backbone', 'backbone.', 'teacher.backbone', 'teacher.backbone.'])
