@@ -81,8 +81,7 @@ def fit_model(tensors: Mapping[str, Tensor], model: nn.Module, trained: Mapping[
     check_numbers(tensors, own, source)
     by_class, classes = fit_classes(tensors, model, trained, wanted)
     backbones = [f'{path}.' for path, part in model.named_modules() if path and isinstance(part, FocalNet)]
-    ready, fitted, misfits = dict(by_class), dict[str, str](), []
-    landed = []
+    ready, fitted, misfits, landed = dict(by_class), dict[str, str](), list[str](), list[str]()
     for name, tensor in tensors.items():
         if name in ready or name not in own:
             continue
