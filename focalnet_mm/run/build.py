@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from ..weights import SCHEME, local_file, read_model, trained_classes
+from ..weights.heads import class_tensors
 from ..weights.layouts import shorten
 from ..weights.losses import check_numbers, warn, worthless
 from ..weights.whole import LAST_STEP
@@ -93,7 +94,18 @@ def load_weights(model: BaseModel, cfg: Config, checkpoint: str) -> None:
         print_log(f'{checkpoint}: the model has no place for {len(unused)} of its tensors ({shorten(unused)}).',
                   logger='current')
     warn(checkpoint, worthless(read['state_dict']))
-    model.dataset_meta = {**_test_meta(cfg), **trained_classes(read['meta'])}
+    model.dataset_meta = _named({**_test_meta(cfg), **trained_classes(read['meta'])}, model, checkpoint)
+
+
+def _named(meta: dict[str, Any], model: nn.Module, source: str) -> dict[str, Any]:
+    """What is known of a model's classes, without names where there are more of them than classes."""
+    names, numbers = meta.get('classes'), [layer.classes for layer in class_tensors(model)]
+    # Heads for boxes of panoptic data know its things only.
+    if not isinstance(names, (list, tuple)) or not numbers or 'thing_classes' in meta or len(names) <= max(numbers):
+        return meta
+    warn(source, [f'the {len(names)} names of classes that it or the data set has are not those of the model\'s '
+                  f'{max(numbers)}, which stay without names: give them as metainfo.classes of the test data.'])
+    return {key: value for key, value in meta.items() if key not in ('classes', 'palette')}
 
 
 def read_any_layout(source: str) -> str:

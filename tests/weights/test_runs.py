@@ -290,6 +290,20 @@ class TestWrappers:
         load_weights(model, Config(), str(tmp_path / 'x.pth'))
         assert model.dataset_meta == dict(classes=('a', 'b'))
 
+    @pytest.mark.parametrize(('noted', 'wanted', 'found'), [
+        (None, 'abcde', None), ('xy', 'abcde', 'xy'), (None, 'ab', 'ab'), (None, 'a', 'a'), ('abcde', 'ab', None)])
+    def test_names_of_another_number(self, noted, wanted, found, tmp_path, log):
+        """Those of the config's data set are not the model's because the checkpoint has none."""
+        model = _Linear()
+        model.head = nn.Module()
+        model.head.num_classes, model.head.fc = 2, nn.Linear(3, 2)
+        torch.save(dict(state_dict=model.state_dict(), meta=dict(CLASSES=noted and tuple(noted))), tmp_path / 'x.pth')
+        data = dict(dataset=dict(type='BaseDataset', metainfo=dict(classes=tuple(wanted))))
+        load_weights(model, Config(dict(test_dataloader=data)), str(tmp_path / 'x.pth'))
+        assert model.dataset_meta.get('classes') == (found and tuple(found))
+        assert any("5 names of classes that it or the data set has are not those of the model's 2" in line
+                   for line in log) == (found is None)
+
     @pytest.mark.parametrize(('meta', 'classes'), [
         (dict(dataset_meta=dict(classes=np.array(['a', 'b']))), ['a', 'b']),
         (dict(CLASSES='ship'), ('ship',)),
