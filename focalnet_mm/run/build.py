@@ -14,8 +14,9 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from ..weights import SCHEME, local_file, read_model, trained_classes
+from ..weights.heads import class_tensors
 from ..weights.layouts import shorten
-from ..weights.losses import warn, worthless
+from ..weights.losses import check_numbers, warn, worthless
 from ..weights.whole import LAST_STEP
 from .config import default_meta, first_dataset, model_settings, registry_scope, type_name
 from .machine import replace_sync_bn
@@ -93,7 +94,18 @@ def load_weights(model: BaseModel, cfg: Config, checkpoint: str) -> None:
         print_log(f'{checkpoint}: the model has no place for {len(unused)} of its tensors ({shorten(unused)}).',
                   logger='current')
     warn(checkpoint, worthless(read['state_dict']))
-    model.dataset_meta = {**_test_meta(cfg), **trained_classes(read['meta'])}
+    model.dataset_meta = _named({**_test_meta(cfg), **trained_classes(read['meta'])}, model, checkpoint)
+
+
+def _named(meta: dict[str, Any], model: nn.Module, source: str) -> dict[str, Any]:
+    """What is known of a model's classes, without names where there are more of them than classes."""
+    names, numbers = meta.get('classes'), [layer.classes for layer in class_tensors(model)]
+    # Heads for boxes of panoptic data know its things only.
+    if not isinstance(names, (list, tuple)) or not numbers or 'thing_classes' in meta or len(names) <= max(numbers):
+        return meta
+    warn(source, [f'the {len(names)} names of classes that it or the data set has are not those of the model\'s '
+                  f'{max(numbers)}, which stay without names: give them as metainfo.classes of the test data.'])
+    return {key: value for key, value in meta.items() if key not in ('classes', 'palette')}
 
 
 def read_any_layout(source: str) -> str:
@@ -116,20 +128,25 @@ def read_any_layout(source: str) -> str:
     return SCHEME + source
 
 
-def check_checkpoint(model: nn.Module, source: str) -> None:
+def check_checkpoint(model: nn.Module, source: str) -> dict[str, Any]:
     """Check that a checkpoint holds every tensor of a model, since mmengine only warns where it does not.
 
     Args:
         model: The whole model, wrapped for distributed testing or test-time augmentation or not.
         source: As :func:`~focalnet_mm.weights.read_model` takes it.
 
+    Returns:
+        What it notes of its classes, see :func:`~focalnet_mm.weights.trained_classes`.
+
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be read, or a tensor of the model is missing in it or has another shape.
     """
-    tensors = read_model(source)['state_dict']
+    read = read_model(source)
+    tensors = read['state_dict']
     _check_tensors(unwrap(model), tensors, source)
     warn(source, worthless(tensors))
+    return trained_classes(read['meta'])
 
 
 def unwrap(model: nn.Module) -> Any:
@@ -169,6 +186,7 @@ def _check_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], source
         raise ValueError(f'The checkpoint {source} is not of this config: {len(differing)} of the model\'s {len(own)} '
                          f'tensors have other shapes, the first is {name}: {tuple(tensors[name].shape)} in the '
                          f'checkpoint, {tuple(own[name].shape)} in the model.')
+    check_numbers(tensors, own, source)
 
 
 def _test_meta(cfg: Config) -> dict[str, Any]:

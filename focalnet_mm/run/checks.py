@@ -21,6 +21,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..weights.heads import plain_name
 from .build import check_checkpoint, unwrap
 from .config import model_settings
 from .failures import explain_missing, why_empty
@@ -28,7 +29,7 @@ from .first_classes import FirstClasses
 from .loading import FitCheckpoint
 
 __all__ = ['CheckData', 'ClassMismatchError', 'DataError', 'build_runner', 'check_dataset', 'check_folder',
-           'check_heads']
+           'check_heads', 'check_order']
 
 # How many items of a data set are looked at before training; each is unpickled.
 _LOOKED_AT = 1000
@@ -62,11 +63,12 @@ class CheckData(Hook):
     def __init__(self, checkpoint: str | None = None) -> None:
         self.passed = False
         self._checkpoint = checkpoint
+        self._trained: Mapping[str, Any] = {}
 
     def before_run(self, runner: Runner) -> None:
         # Only now every kind of runner has its model.
         if self._checkpoint:
-            check_checkpoint(runner.model, self._checkpoint)
+            self._trained = check_checkpoint(runner.model, self._checkpoint)
 
     def before_train(self, runner: Runner) -> None:
         self._check(runner, 'train', runner.train_loop)
@@ -80,8 +82,7 @@ class CheckData(Hook):
         self._check(runner, 'test', runner.test_loop)
         self.passed = True
 
-    @staticmethod
-    def _check(runner: Runner, split: str, loop: Any) -> None:
+    def _check(self, runner: Runner, split: str, loop: Any) -> None:
         model = unwrap(runner.model)
         evaluator = getattr(loop, 'evaluator', None)
         of_first_classes = any(isinstance(metric, FirstClasses) for metric in getattr(evaluator, 'metrics', ()))
@@ -90,6 +91,8 @@ class CheckData(Hook):
                 check_dataset(part, key)
                 if not of_first_classes:
                     check_heads(model, part, key)
+                if split == 'test':
+                    check_order(self._trained.get('classes'), part, key, self._checkpoint)
                 if split != 'train':
                     _check_first_files(part, runner.cfg)
 
@@ -190,6 +193,33 @@ def check_heads(model: nn.Module, dataset: Any, key: str) -> None:
         raise ClassMismatchError(
             f'model.{name} has {found} classes, the data set of {key} has {len(classes)}: set num_classes of every '
             f'head to {len(classes)}, or {key}.metainfo.classes to the classes that the model has.')
+
+
+def check_order(trained: Any, dataset: Any, key: str, source: str | None) -> None:
+    """Check that a data set to test on numbers its classes as the checkpoint does.
+
+    Classes of one side alone, as where they were renamed, and names that one side has twice are not compared.
+
+    Args:
+        trained: The names of the checkpoint's classes, as far as it notes them.
+        dataset: A data set that was built.
+        key: Its key in the config.
+        source: Path or URL of the checkpoint.
+
+    Raises:
+        ClassMismatchError: A class has another number in the checkpoint.
+    """
+    sides = trained, _classes(dataset)
+    if any(isinstance(side, str) or not isinstance(side, Sequence) for side in sides) or len(set(map(len, sides))) > 1:
+        return
+    theirs, ours = ({plain: i for i, plain in enumerate(names) if names.count(plain) == 1}
+                    for names in ([plain_name(str(name)) for name in side] for side in sides))
+    moved = next((name for name, i in ours.items() if theirs.get(name, i) != i), None)
+    if moved is not None:
+        raise ClassMismatchError(
+            f'The checkpoint {source} numbers its classes in another order than {key}: {sides[1][ours[moved]]!r} is '
+            f'{theirs[moved]} there and {ours[moved]} here, so labels would be wrong; test on data that is numbered as '
+            f'the checkpoint is, or train on these, with the checkpoint as load_from, which sorts its classes.')
 
 
 def _knows_no_classes(head: Any) -> bool:

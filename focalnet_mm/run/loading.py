@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from ..weights import SCHEME, fit_model, trained_classes
+from ..weights.heads import plain_name
 from ..weights.losses import warn
 from ..weights.whole import unwrapped
 from .build import unwrap
@@ -55,11 +56,11 @@ class FitCheckpoint(Hook):
         model = unwrap(runner.model)
         source = str(runner._load_from).removeprefix(SCHEME)
         trained = trained_classes(checkpoint.get('meta') or {})
+        wanted = getattr(runner._train_loop.dataloader.dataset, 'metainfo', None) or {}
         if not trained.get('classes') and not checkpoint.get('meta'):
             own = model.state_dict()
             trained = public_classes({name: tensor for name, tensor in unwrapped(tensors).items() if name in own},
-                                     source)
-        wanted = getattr(runner._train_loop.dataloader.dataset, 'metainfo', None) or {}
+                                     source, wanted.get('classes'))
         ready, report = fit_model(unwrapped(tensors), model, trained, wanted, source)
         print_log(str(report), logger='current')
         warn(source, report.losses)
@@ -68,7 +69,7 @@ class FitCheckpoint(Hook):
         checkpoint['state_dict'] = ready
 
 
-def public_classes(tensors: Mapping[str, Tensor], source: str) -> dict[str, Any]:
+def public_classes(tensors: Mapping[str, Tensor], source: str, wanted: Any = None) -> dict[str, Any]:
     """The classes of a checkpoint that notes nothing at all, by their number, where a public data set has as many.
 
     OpenMMLab's own trainings note the classes, so a file without any notes is another library's, or was published
@@ -77,6 +78,8 @@ def public_classes(tensors: Mapping[str, Tensor], source: str) -> dict[str, Any]
     Args:
         tensors: Tensors by names of mmdet, mmseg or mmpretrain.
         source: Path or URL of the checkpoint, for the log.
+        wanted: Names of the data's classes. Where they are as many, and all others, the checkpoint may well be of
+            these, and the guess would lose its rows.
 
     Returns:
         ``classes`` and what else the library knows of them, or nothing.
@@ -92,6 +95,10 @@ def public_classes(tensors: Mapping[str, Tensor], source: str) -> dict[str, Any]
     try:
         noted = getattr(importlib.import_module(module), dataset).METAINFO
     except ImportError:
+        return {}
+    theirs = set(map(plain_name, noted['classes']))
+    if isinstance(wanted, (list, tuple)) and len(wanted) == known[0] and theirs.isdisjoint(
+            plain_name(str(name)) for name in wanted):
         return {}
     print_log(f'{source} does not name its {known[0]} classes: they are taken for {whose}, by their number.',
               logger='current')

@@ -17,12 +17,16 @@ def find_states(folder: Path) -> Path | None:
         Path of ``mp_rank_00_model_states.pt``, or ``None`` where the folder is no such checkpoint.
 
     Raises:
+        FileNotFoundError: The file ``latest`` names a checkpoint that is not there.
         ValueError: The tensors are in parts, one a process.
     """
     latest = folder / 'latest'
     if latest.is_file():
         tag = latest.read_text(errors='replace').strip()
-        folder = folder / tag if tag == Path(tag).name else folder
+        if not tag or tag != Path(tag).name or not (folder / tag).is_dir():
+            raise FileNotFoundError(f'The file {latest} names {tag[:100]!r}, which is no folder beside it: give the '
+                                    'folder of a checkpoint.')
+        folder /= tag
     whole = sorted(folder.glob('mp_rank_*_model_states.pt'))
     parts = sorted(folder.glob('zero_pp_rank_*_model_states.pt'))
     if len(whole) > 1 or (parts and not whole):

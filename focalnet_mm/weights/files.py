@@ -233,13 +233,15 @@ def _hub_sibling(repo: str, revision: str | None, index: str, name: str) -> Path
 def _read_shards(index: Path, sibling: Callable[[str], Path]) -> dict[str, Tensor]:
     try:
         files = json.loads(index.read_text())['weight_map']
-        names = sorted(set(files.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        names = sorted(set(files.values()), key=str)
+        if not names:
+            raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f'The checkpoint index {index} is damaged: expected JSON with a weight_map from tensors to '
                          'files; get it again.') from error
-    outside = next((name for name in names if not isinstance(name, str) or name != PurePosixPath(name).name), None)
-    if outside is not None:
-        raise ValueError(f'The checkpoint index {index} names {outside!r}: expected files beside it.')
+    outside = [name for name in names if not isinstance(name, str) or not name or name != PurePosixPath(name).name]
+    if outside:
+        raise ValueError(f'The checkpoint index {index} names {outside[0]!r}: expected files beside it.')
     tensors: dict[str, Tensor] = {}
     for name in names:
         path = sibling(name)

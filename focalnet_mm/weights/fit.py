@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from ..backbone.archs import guess_arch, read_settings
 from .files import read_checkpoint
-from .layouts import layout_of, select_backbone, shorten
-from .losses import lost_branches, lost_norms, warn, worthless
+from .layouts import layout_of, select_backbone, shorten, uncompiled
+from .losses import check_numbers, lost_branches, lost_norms, warn, worthless
 
 __all__ = ['LoadReport', 'fit_tensor', 'load_into']
 
@@ -35,7 +35,7 @@ class LoadReport:
         fitted: Name → how it was fitted, for those whose shape had to change.
         new: Names of the backbone's tensors that the checkpoint has nothing for: they keep their initialisation.
         unused: Names of the tensors that the backbone has no use for: beside it as in the checkpoint, of the FocalNet
-            itself official, with the prefix.
+            itself official, with the prefix. What torch.compile puts into names is left out of all.
         losses: What of it would be lost without anybody noticing, a sentence each; they are logged as warnings.
     """
 
@@ -120,6 +120,9 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
     """
     source = os.fspath(source)
     state_dict = read_checkpoint(source)
+    renamed = {uncompiled(name): tensor for name, tensor in state_dict.items()}
+    if len(renamed) == len(state_dict):
+        state_dict, prefix = renamed, prefix and uncompiled(f'{prefix.removesuffix(".")}.')
     try:
         layout = layout_of(state_dict, prefix)
         tensors, prefix = select_backbone(state_dict, prefix)
@@ -127,6 +130,7 @@ def load_into(backbone: nn.Module, source: str | os.PathLike, prefix: str | None
         raise ValueError(f'The checkpoint {source} does not fit: {error}.') from None
 
     own = backbone.state_dict()
+    check_numbers(tensors, own, source)
     try:
         ready, fitted, new = _fit(tensors, own)
     except ValueError as error:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ['ClassReport', 'ClassTensors', 'class_tensors', 'fit_classes']
+__all__ = ['ClassReport', 'ClassTensors', 'class_tensors', 'fit_classes', 'plain_name']
 
 # What the heads that know the classes of the data are called in models of mmdet, mmseg and mmpretrain; a head that
 # proposes regions is none of them.
@@ -119,7 +120,8 @@ def fit_classes(tensors: Mapping[str, Tensor], model: nn.Module, trained: Mappin
                 wanted: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[ClassReport]]:
     """The class rows of a checkpoint in the order of a model's classes.
 
-    Rows are looked up by the names of the classes, whose case, spaces, hyphens and underscores do not matter. Rows of
+    Rows are looked up by the names of the classes: first by equal ones, then by those that differ in case, spaces,
+    hyphens and underscores alone. Rows of
     classes that the checkpoint has not, and all where one side has no names, are the model's own, as they were
     initialised.
 
@@ -145,7 +147,7 @@ def fit_classes(tensors: Mapping[str, Tensor], model: nn.Module, trained: Mappin
         theirs, ours = _names(trained, before), _names(wanted, layer.classes)
         if (theirs is None or ours is None) and before == layer.classes and background == layer.background:
             continue
-        rows, report = _match(layer, before, theirs, ours)
+        rows, report = _match(layer, before, trained, wanted)
         if list(rows.items()) == [(i, i) for i in range(before)] and (before, background) == (
                 layer.classes, layer.background):
             continue
@@ -181,20 +183,36 @@ def _names(noted: Mapping[str, Any], number: int) -> list[str] | None:
     return None
 
 
-def _match(layer: ClassTensors, before: int, theirs: list[str] | None,
-           ours: list[str] | None) -> tuple[dict[int, int], ClassReport]:
+def _match(layer: ClassTensors, before: int, trained: Mapping[str, Any],
+           wanted: Mapping[str, Any]) -> tuple[dict[int, int], ClassReport]:
     """Which of the checkpoint's classes each of the model's is, as far as it has them."""
+    theirs, ours = _names(trained, before), _names(wanted, layer.classes)
     if theirs is None or ours is None:
-        reason = f'{"the checkpoint" if theirs is None else "the data"} does not name its classes'
+        side, noted, number = ('checkpoint', trained, before) if theirs is None else ('data', wanted, layer.classes)
+        names = noted.get('classes')
+        reason = (f'the {side} names {len(names)} classes, and not {number}'
+                  if isinstance(names, (list, tuple)) and names and len(names) != number
+                  else f'the {side} does not name its classes')
         fresh = tuple(ours or map(str, range(layer.classes)))
         return {}, ClassReport(layer.layer, before, layer.classes, (), fresh, reason)
-    places: dict[str, int] = {}
-    for i, name in enumerate(theirs):
-        places.setdefault(_plain(name), i)
-    rows = {i: places[_plain(name)] for i, name in enumerate(ours) if _plain(name) in places}
+    rows = _rows(theirs, ours)
     kept = tuple(ours[i] for i in rows)
     new = tuple(name for i, name in enumerate(ours) if i not in rows)
     return rows, ClassReport(layer.layer, before, layer.classes, kept, new)
+
+
+def _rows(theirs: Sequence[str], ours: Sequence[str]) -> dict[int, int]:
+    """Of each class that both sides name its number here and there; each row of the checkpoint goes to one class."""
+    rows: dict[int, int] = {}
+    # ImageNet has two cranes, and letters of both cases are classes too: equal names first, in their order.
+    for said in (str, plain_name):
+        free: dict[str, list[int]] = {}
+        for i in sorted(set(range(len(theirs))) - set(rows.values()), reverse=True):
+            free.setdefault(said(theirs[i]), []).append(i)
+        for i, name in enumerate(ours):
+            if i not in rows and free.get(said(name)):
+                rows[i] = free[said(name)].pop()
+    return dict(sorted(rows.items()))
 
 
 def _take(layer: ClassTensors, theirs: Tensor, ours: Tensor, rows: Mapping[int, int], channels: int) -> Tensor:
@@ -207,8 +225,17 @@ def _take(layer: ClassTensors, theirs: Tensor, ours: Tensor, rows: Mapping[int, 
     return made
 
 
-def _plain(name: str) -> str:
-    return re.sub(r'[\s_-]+', ' ', name).strip().lower()
+def plain_name(name: str) -> str:
+    """The name of a class without what does not matter in it.
+
+    Args:
+        name: The name.
+
+    Returns:
+        It in small letters, with one space for spaces, hyphens and underscores; as it is where it has nothing else.
+    """
+    # Letters with accents are one sign or two.
+    return re.sub(r'[\s_-]+', ' ', unicodedata.normalize('NFC', name)).strip().casefold() or name
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from .layouts import shorten
 
-__all__ = ['lost_branches', 'lost_norms', 'warn', 'worthless']
+__all__ = ['check_numbers', 'lost_branches', 'lost_norms', 'warn', 'worthless']
 
 # What a backbone has no use for although it is whole: a classifier's norm and head, output norms of stages that are not
-# asked for, and the blocks of stages that are not built.
-_KNOWN = re.compile(r'(norm\d*|head|layers\.\d+\.(blocks|downsample))\.')
+# asked for, the blocks of stages that are not built, and what transformers pretrains with: a decoder of pictures, and
+# what it puts in the place of a patch that is to be guessed.
+_KNOWN = re.compile(r'(norm\d*|head|layers\.\d+\.(blocks|downsample)|decoder)\.|focalnet\.embeddings\.mask_token$')
 
 
 def worthless(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -45,6 +46,25 @@ def worthless(tensors: Mapping[str, Tensor]) -> list[str]:
         found.append(f'{len(zero)} of its {len(tensors)} tensors are weights of zeros alone ({shorten(zero)}): it was '
                      'never trained, or was not written whole; take another checkpoint or get it again.')
     return found
+
+
+def check_numbers(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], source: str) -> None:
+    """Refuse integers and complex numbers for weights, which a copy would take for real numbers without a word.
+
+    Args:
+        tensors: The checkpoint's tensors by the model's names.
+        own: The model's tensors.
+        source: Path or URL of the checkpoint.
+
+    Raises:
+        ValueError: A tensor is of another kind of number.
+    """
+    names = [name for name, tensor in tensors.items()
+             if name in own and own[name].is_floating_point() and not tensor.is_floating_point()]
+    if names:
+        raise ValueError(f'The checkpoint {source} holds {len(names)} weights as {tensors[names[0]].dtype} '
+                         f'({shorten(names)}), expected floating-point numbers: it was quantised, or is of another '
+                         'network; get the weights from before.')
 
 
 def lost_norms(new: Iterable[str], unused: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:

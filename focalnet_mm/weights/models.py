@@ -13,7 +13,7 @@ from ..backbone.focalnet import FocalNet
 from .fit import fit_tensor
 from .heads import ClassReport, fit_classes
 from .layouts import shorten
-from .losses import lost_branches, lost_norms, worthless
+from .losses import check_numbers, lost_branches, lost_norms, worthless
 
 __all__ = ['ModelReport', 'fit_model']
 
@@ -75,13 +75,13 @@ def fit_model(tensors: Mapping[str, Tensor], model: nn.Module, trained: Mapping[
         The tensors to load, those without a place in the model among them, and what became of each.
 
     Raises:
-        ValueError: The checkpoint has nothing for the model.
+        ValueError: The checkpoint has nothing for the model, or holds weights that are no floating-point numbers.
     """
     own = model.state_dict()
+    check_numbers(tensors, own, source)
     by_class, classes = fit_classes(tensors, model, trained, wanted)
     backbones = [f'{path}.' for path, part in model.named_modules() if path and isinstance(part, FocalNet)]
-    ready, fitted, misfits = dict(by_class), dict[str, str](), []
-    landed = []
+    ready, fitted, misfits, landed = dict(by_class), dict[str, str](), list[str](), list[str]()
     for name, tensor in tensors.items():
         if name in ready or name not in own:
             continue

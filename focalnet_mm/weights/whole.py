@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.registry import DATASETS
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
 from .files import is_safetensors, read_checkpoint, read_parts
-from .layouts import convert, detect_layout, idea_dino, without_outer
+from .layouts import convert, detect_layout, idea_dino, uncompiled, without_outer
 from .pickles import load_pickle
 
 __all__ = ['LAST_STEP', 'SCHEME', 'read_model', 'trained_classes', 'unwrapped']
@@ -27,8 +28,8 @@ __all__ = ['LAST_STEP', 'SCHEME', 'read_model', 'trained_classes', 'unwrapped']
 SCHEME = 'focalnet://'
 #: The part of a checkpoint that holds the weights of the last step beside averaged ones.
 LAST_STEP = 'ema_state_dict'
-# What distributed training puts before each name, and torch.compile before those of the module that it compiles.
-_DISTRIBUTED, _COMPILED = re.compile(r'^(module\.)+'), re.compile(r'(^|\.)_orig_mod\.')
+# What distributed training puts before each name.
+_DISTRIBUTED = re.compile(r'^(module\.)+')
 
 
 def unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -40,7 +41,7 @@ def unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Returns:
         The same tensors; by the old names where two would get one name.
     """
-    renamed = {_DISTRIBUTED.sub('', _COMPILED.sub(r'\1', name)): tensor for name, tensor in tensors.items()}
+    renamed = {_DISTRIBUTED.sub('', uncompiled(name)): tensor for name, tensor in tensors.items()}
     return renamed if len(renamed) == len(tensors) else dict(tensors)
 
 
@@ -123,10 +124,14 @@ def trained_classes(meta: Mapping[str, Any]) -> dict[str, Any]:
         meta: What :func:`read_model` gives as ``meta``.
 
     Returns:
-        ``classes``, ``palette`` and so on, as far as they are noted.
+        ``classes``, ``palette`` and so on, as far as they are noted; the names of classes in a list or tuple.
     """
     noted = meta.get('dataset_meta')
-    if not isinstance(noted, Mapping):
-        # So did mmdet 2 and mmseg 0.
-        noted = {key: meta[key] for key in ('CLASSES', 'PALETTE') if key in meta}
-    return {str(key).lower(): value for key, value in noted.items() if value is not None}
+    # The capitals are those of mmdet 2 and mmseg 0.
+    both = [{key: meta[key] for key in ('CLASSES', 'PALETTE') if key in meta},
+            noted if isinstance(noted, Mapping) else {}]
+    known = {str(key).lower(): value.tolist() if isinstance(value, np.ndarray) else value
+             for each in both for key, value in each.items() if value is not None}
+    # mmdet 2 trained on ('ship'), which is no tuple, as on one class.
+    return {key: (value,) if key.endswith('classes') and isinstance(value, str) else value
+            for key, value in known.items()}

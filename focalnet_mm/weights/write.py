@@ -18,6 +18,7 @@ from .clean import published_meta
 from .download import sha256
 from .files import META_KEY, read_checkpoint, read_rest
 from .layouts import convert, detect_layout, select_backbone
+from .losses import warn, worthless
 from .whole import unwrapped
 
 __all__ = ['convert_file', 'publish', 'transformers_config', 'write_checkpoint', 'write_transformers']
@@ -54,8 +55,10 @@ def convert_file(source: str | os.PathLike, destination: str | os.PathLike, to: 
         OSError: The destination cannot be written, or does not read back as it was written.
     """
     # Before the long work; once more when it is done.
-    _check_destination(Path(destination), to, force)
-    state_dict = read_checkpoint(source)
+    destination = Path(destination).expanduser()
+    _check_destination(destination, to, force)
+    state_dict = unwrapped(read_checkpoint(source))
+    warn(os.fspath(source), worthless(state_dict))
     try:
         converted = convert(state_dict, to, arch, backbone_only)
         official, _ = select_backbone(converted)
@@ -96,7 +99,7 @@ def write_checkpoint(tensors: Mapping[str, Tensor], path: str | os.PathLike, lay
         ValueError: The path has another ending.
         OSError: The file cannot be written, or does not read back as it was written; there is none then.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     _check_destination(path, layout, force)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside the destination, so that it can be renamed.
@@ -122,7 +125,7 @@ def write_transformers(tensors: Mapping[str, Tensor], folder: str | os.PathLike,
         ValueError: The folder has the name of a file.
         OSError: They cannot be written, or do not read back as they were written; there are none then.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     _check_destination(folder, 'transformers', force)
     folder.mkdir(parents=True, exist_ok=True)
     weights, settings = _TRANSFORMERS_FILES
@@ -205,9 +208,10 @@ def publish(source: str | os.PathLike, path: str | os.PathLike, force: bool = Fa
         ValueError: The checkpoint cannot be read, the path has another ending, or there is no config that can be kept.
         OSError: The file cannot be written, or does not read back as it was written; there is none then.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     _check_ending(path)
     tensors = unwrapped(read_checkpoint(source))
+    warn(os.fspath(source), worthless(tensors))
     meta, rest = read_rest(source)
     if with_config and 'cfg' not in meta:
         raise ValueError(f'The checkpoint {source} notes no config: publish it without.')

@@ -17,8 +17,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from focalnet_mm.run.build import build_model
-from focalnet_mm.run.checks import CheckData, ClassMismatchError, check_dataset, check_heads
+from focalnet_mm.run.checks import CheckData, ClassMismatchError, check_dataset, check_heads, check_order
 from focalnet_mm.run.config import default_meta, first_dataset, type_name
+from tests.helpers.training import Pictures, tiny_runner
 
 
 def heads(**found):
@@ -61,6 +62,37 @@ def test_data_sets_of_anybody_s(meta):
 def test_a_head_of_other_classes():
     with pytest.raises(ClassMismatchError, match=r'model.bbox_head has 3 classes, the data set of x has 2'):
         check_heads(heads(bbox_head=dict(num_classes=3)), SimpleNamespace(metainfo=dict(classes=('a', 'b'))), 'x')
+
+
+class TestOrder:
+    """Of the classes in a checkpoint that is tested."""
+
+    @pytest.mark.parametrize('trained', [
+        None, 'abc', 7, ('a', 'b', 'c'), ['A', 'b ', 'c'], ('a', 'b'), ('x', 'y', 'z'), ('a', 'x', 'c'),
+        {'b': 0, 'a': 1, 'c': 2}])
+    def test_nothing_that_is_certain(self, trained):
+        check_order(trained, SimpleNamespace(metainfo=dict(classes=('a', 'b', 'c'))), 'x', 'y.pth')
+
+    @pytest.mark.parametrize(('trained', 'classes'), [
+        (('a', 'b', 'c'), ()), (('a', 'b', 'c'), 'bca'), (('a', 'b', 'c'), None), (('crane', 'x', 'crane'),) * 2])
+    def test_data_of_anybody_s(self, trained, classes):
+        check_order(trained, SimpleNamespace(metainfo=dict(classes=classes)), 'x', 'y.pth')
+
+    def test_a_test_of_the_command(self, tmp_path):
+        loader = dict(dataset=Pictures(), batch_size=2, num_workers=0, collate_fn=dict(type='pseudo_collate'),
+                      sampler=dict(type='DefaultSampler', shuffle=False))
+        for classes in (('a', 'b', 'c'), ('c', 'b', 'a')):
+            path = str(tmp_path / f'{"".join(classes)}.pth')
+            runner = tiny_runner(tmp_path / 'run', load_from=path, test_dataloader=loader, test_cfg=dict(),
+                                 test_evaluator=dict(type='Accuracy', topk=(1,)))
+            torch.save(dict(state_dict=runner.model.state_dict(), meta=dict(dataset_meta=dict(classes=classes))), path)
+            runner.register_hook(CheckData(path))
+            if classes[0] == 'a':
+                assert 'accuracy/top1' in runner.test()
+                continue
+            with pytest.raises(ClassMismatchError, match=r"cba.pth numbers .* order than test_dataloader.dataset: 'a' "
+                                                         r'is 2 there and 0 here, so labels would be wrong; test on'):
+                runner.test()
 
 
 @pytest.fixture

@@ -123,6 +123,14 @@ class TestPublicClasses:
         assert public_classes(tensors, 'x.pth') == {}
         assert not log
 
+    def test_as_many_of_other_names(self, log):
+        """ImageNet from a folder has the names of its folders: the authors' classifiers keep their rows."""
+        tensors, folders = {'head.fc.weight': torch.empty(1000, 2)}, [f'n{i:08}' for i in range(1000)]
+        assert public_classes(tensors, 'x.pth', folders) == {}
+        assert not log
+        assert public_classes(tensors, 'x.pth', [*folders[:-1], 'Goldfish, Carassius auratus'])
+        assert public_classes(tensors, 'x.pth', folders[:10])
+
     def test_a_training_that_names_none(self, trained, tmp_path):
         """It had its own classes, whatever their number."""
         state, path = trained

@@ -6,7 +6,7 @@ import torch
 from mmengine.model.weight_init import PretrainedInit
 
 from focalnet_mm import ARCHS, FocalNet
-from focalnet_mm.weights import fit_tensor, guess_arch, load_into, select_backbone
+from focalnet_mm.weights import convert_file, fit_tensor, guess_arch, load_into, read_checkpoint, select_backbone
 
 THIN = dict(embed_dims=8, depths=(1, 1, 2, 1))
 
@@ -74,6 +74,19 @@ class TestLoadInto:
         assert not report.fitted
         assert log == [str(report)]
         assert f'{len(report.landed)} tensors landed as they are, 0 fitted, 8 new (norm0.weight' in log[0]
+
+    def test_compiled_blocks(self, tmp_path, random_net):
+        """torch.compile names what it compiles, a block of the network as here or all of it; so files are converted."""
+        net, target = random_net(), random_net()
+        state = {f'backbone.{name}': tensor for name, tensor in net.state_dict().items()}
+        net.layers[2].blocks[1] = torch.compile(net.layers[2].blocks[1])
+        compiled = {f'_orig_mod.backbone.{name}': tensor for name, tensor in net.state_dict().items()}
+        assert any('.blocks.1._orig_mod.' in name for name in compiled)
+        torch.save(compiled, tmp_path / 'x.pth')
+        for prefix in (None, '_orig_mod.backbone', 'backbone.'):
+            assert len(load_into(target, tmp_path / 'x.pth', prefix).landed) == len(state)
+        convert_file(tmp_path / 'x.pth', tmp_path / 'y.pth', 'mm')
+        assert read_checkpoint(tmp_path / 'y.pth').keys() == state.keys()
 
     def test_whole_detector(self, tmp_path, random_net):
         source, net = random_net(), random_net()

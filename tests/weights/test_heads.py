@@ -158,6 +158,8 @@ class TestNames:
     @pytest.mark.parametrize(('trained', 'wanted', 'reason'), [
         ({}, dict(classes=WANTED), 'the checkpoint does not name its classes'),
         (dict(classes=TRAINED), {}, 'the data does not name its classes'),
+        (dict(classes=TRAINED[:3]), dict(classes=WANTED), 'the checkpoint names 3 classes, and not 8'),
+        (dict(classes=TRAINED), dict(classes=WANTED[:2]), 'the data names 2 classes, and not 5'),
     ])
     def test_without_names(self, trained, wanted, reason):
         """All rows of another number start fresh, those of the same number land as they are."""
@@ -166,6 +168,32 @@ class TestNames:
         assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in fitted.items())
         assert [str(report) for report in reports] == [f'8 → 5 classes: 5 new, since {reason}']
         assert fit_classes(self.model(8).state_dict(), self.model(8), trained, wanted) == ({}, [])
+
+    @pytest.mark.parametrize(('theirs', 'ours', 'rows'), [
+        # As ImageNet-1K's class 134, a bird, and 517, a machine: mmpretrain/datasets/categories.py.
+        (('crane', 'x', 'crane'), ('crane', 'x', 'crane'), None),
+        (('crane', 'x', 'crane'), ('x', 'crane'), (1, 0)),
+        (('A', 'a', 'b'), ('A', 'a', 'b'), None),
+        (('A', 'a', 'b'), ('b', 'a', 'A'), (2, 1, 0)),
+        (('a', 'b'), ('A', 'a'), (None, 0)),
+        (('-', '+', '_'), ('+', '-', '_'), (1, 0, 2)),
+        (('caf\u00e9', 'Stra\u00dfe'), ('STRASSE', 'cafe\u0301'), (1, 0)),
+    ])
+    def test_names_that_are_nearly_equal(self, theirs, ours, rows):
+        """Each row goes to one class, and names that are equal come before those that differ in case or signs."""
+        model, other = self.model(len(ours)), self.model(len(theirs)).state_dict()
+        fitted, _ = fit_classes(other, model, dict(classes=theirs), dict(classes=ours))
+        if rows is None:
+            assert not fitted
+        else:
+            for i, row in enumerate(rows):
+                expected = model.head.fc.weight[i] if row is None else other['head.fc.weight'][row]
+                assert torch.equal(fitted['head.fc.weight'][i], expected)
+
+    def test_imagenet_stays_imagenet(self):
+        from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
+        model, classes = self.model(1000), dict(classes=IMAGENET_CATEGORIES)
+        assert fit_classes(self.model(1000).state_dict(), model, classes, classes) == ({}, [])
 
     @pytest.mark.parametrize(('theirs', 'ours'), [(9, 5), (8, 6)])
     def test_sigmoid_and_softmax(self, theirs, ours):

@@ -193,3 +193,23 @@ class TestWholeModels:
         load_weights(model, Config(), str(tmp_path / 'x.pth'))
         assert len(warnings) == 2
         assert all('tensors hold NaN or infinity (head.fc.bias)' in line for line in warnings)
+
+
+@pytest.mark.parametrize('dtype', [torch.int8, torch.uint8, torch.int64, torch.bool, torch.complex64])
+def test_weights_that_are_no_real_numbers(dtype, tmp_path, random_net):
+    """What torch would copy into floats: rounded without its scale, or without its imaginary part."""
+    net = random_net()
+    state = {name: tensor.to(dtype) if tensor.dim() == 2 else tensor for name, tensor in net.state_dict().items()}
+    torch.save(state, tmp_path / 'x.pth')
+    message = rf'x.pth holds \d+ weights as {dtype} \(layers.0.blocks.0.modulation.f.weight, .*, expected floating'
+    with pytest.raises(ValueError, match=message):
+        load_into(net, tmp_path / 'x.pth')
+    with pytest.raises(ValueError, match=message):
+        fit_model(state, net, {}, {}, 'x.pth')
+
+
+def test_what_transformers_pretrains_with_is_no_branch(tmp_path, random_net):
+    from transformers import FocalNetConfig, FocalNetForMaskedImageModeling
+    FocalNetForMaskedImageModeling(FocalNetConfig(
+        embed_dim=8, depths=[1, 1, 2, 1], hidden_sizes=[16, 32, 64, 64])).save_pretrained(tmp_path / 'masked')
+    assert load_into(random_net('tiny-srf', embed_dims=8, depths=(1, 1, 2, 1)), tmp_path / 'masked').losses == ()

@@ -104,6 +104,10 @@ def test_deepspeed(tmp_path, classifier, same):
     run = tmp_path / 'run'
     step = run / 'global_step10'
     step.mkdir(parents=True)
+    for gone in ('global_step9', '../x', ''):
+        (run / 'latest').write_text(gone)
+        with pytest.raises(FileNotFoundError, match=rf"latest names '{gone}', which is no folder beside it: give the"):
+            read_checkpoint(run)
     (run / 'latest').write_text('global_step10')
     file = step / 'mp_rank_00_model_states.pt'
     torch.save({'module': {f'module.{name}': tensor for name, tensor in state.items()}, 'buffer_names': [],

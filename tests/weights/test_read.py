@@ -151,12 +151,14 @@ class TestRead:
         write(a='a.safetensors', b='a.safetensors', c='a.safetensors')
         with pytest.raises(ValueError, match=r'index.json is not whole: a.safetensors lacks b and 1 more; get it'):
             read_checkpoint(tmp_path)
-        write(a='../a.safetensors')
-        with pytest.raises(ValueError, match=r"names '../a.safetensors': expected files beside it"):
-            read_checkpoint(tmp_path)
-        index.write_text('{')
-        with pytest.raises(ValueError, match=r'index.json is damaged: expected JSON with a weight_map'):
-            read_checkpoint(tmp_path)
+        for named in ('../a.safetensors', None, ''):
+            write(a=named, b='b.safetensors')
+            with pytest.raises(ValueError, match=rf'names {named!r}: expected files beside it'):
+                read_checkpoint(tmp_path)
+        for content in ('{', '{"weight_map": {}}', '[' * 100_000):
+            index.write_text(content)
+            with pytest.raises(ValueError, match=r'index.json is damaged: expected JSON with a weight_map'):
+                read_checkpoint(tmp_path)
 
     def test_folder_of_save_pretrained(self, tmp_path):
         from transformers import FocalNetConfig, FocalNetModel

@@ -26,7 +26,7 @@ from torch import nn
 
 from focalnet_mm import FocalNet
 from focalnet_mm.run.build import check_checkpoint, load_weights
-from focalnet_mm.weights import publish, read_checkpoint, read_model
+from focalnet_mm.weights import publish, read_checkpoint, read_model, trained_classes
 from focalnet_mm.weights.files import read_rest
 
 PALETTE = np.arange(6, dtype=np.uint8).reshape(2, 3)
@@ -289,6 +289,30 @@ class TestWrappers:
         model = _Linear()
         load_weights(model, Config(), str(tmp_path / 'x.pth'))
         assert model.dataset_meta == dict(classes=('a', 'b'))
+
+    @pytest.mark.parametrize(('noted', 'wanted', 'found'), [
+        (None, 'abcde', None), ('xy', 'abcde', 'xy'), (None, 'ab', 'ab'), (None, 'a', 'a'), ('abcde', 'ab', None)])
+    def test_names_of_another_number(self, noted, wanted, found, tmp_path, log):
+        """Those of the config's data set are not the model's because the checkpoint has none."""
+        model = _Linear()
+        model.head = nn.Module()
+        model.head.num_classes, model.head.fc = 2, nn.Linear(3, 2)
+        torch.save(dict(state_dict=model.state_dict(), meta=dict(CLASSES=noted and tuple(noted))), tmp_path / 'x.pth')
+        data = dict(dataset=dict(type='BaseDataset', metainfo=dict(classes=tuple(wanted))))
+        load_weights(model, Config(dict(test_dataloader=data)), str(tmp_path / 'x.pth'))
+        assert model.dataset_meta.get('classes') == (found and tuple(found))
+        assert any("5 names of classes that it or the data set has are not those of the model's 2" in line
+                   for line in log) == (found is None)
+
+    @pytest.mark.parametrize(('meta', 'classes'), [
+        (dict(dataset_meta=dict(classes=np.array(['a', 'b']))), ['a', 'b']),
+        (dict(CLASSES='ship'), ('ship',)),
+        (dict(dataset_meta=dict(classes='ship')), ('ship',)),
+        (dict(CLASSES=['a', 'b'], dataset_meta=dict(palette=None)), ['a', 'b']),
+        (dict(CLASSES=['x'], dataset_meta=dict(classes=('a', 'b'))), ('a', 'b')),
+    ])
+    def test_classes_in_any_form(self, meta, classes):
+        assert trained_classes(meta) == dict(classes=classes)
 
 
 @pytest.mark.parametrize('prefix', ['backbone', 'backbone.', 'teacher.backbone', 'teacher.backbone.'])

@@ -147,6 +147,27 @@ class TestDestination:
                 convert_file(source, tmp_path / destination, to, 'tiny-srf')
         assert sorted(path.name for path in tmp_path.rglob('*') if path.is_file()) == ['official.pth']
 
+    def test_home(self, official, tmp_path, monkeypatch):
+        """Where a shell does not know it for a path, as in --out=~/x."""
+        monkeypatch.setenv('HOME', str(tmp_path))
+        monkeypatch.chdir(tmp_path)
+        convert_file('~/official.pth', '~/mm.pth', 'mm')
+        convert_file('~/official.pth', '~/folder', 'transformers', 'tiny-srf')
+        path, _ = publish('~/mm.pth', '~/published.pth')
+        assert (tmp_path / 'mm.pth').is_file()
+        assert (tmp_path / 'folder' / 'config.json').is_file()
+        assert path.parent == tmp_path
+        assert not (tmp_path / '~').exists()
+
+    def test_worthless_weights_are_told(self, official, tmp_path, log):
+        torch.save({'state_dict': {f'backbone.{name}': tensor * float('nan') for name, tensor in official[1].items()}},
+                   tmp_path / 'x.pth')
+        for write in (lambda path: convert_file(tmp_path / 'x.pth', path, 'official'),
+                      lambda path: publish(tmp_path / 'x.pth', path)):
+            write(tmp_path / f'y{len(log)}.pth')
+            assert any('tensors hold NaN or infinity' in line for line in log)
+            log.clear()
+
     def test_sizes(self, official, tmp_path):
         """A file holds each tensor once: not the storage that others are part of too."""
         _, state, first = official

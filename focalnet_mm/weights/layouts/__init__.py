@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ...backbone.archs import read_settings
 from . import detrex, idea_dino, mm, mm2, official, relation_detr, timm, timm_features, transformers
-from .names import rename, shorten
+from .names import rename, shorten, uncompiled
 
 __all__ = ['LAYOUTS', 'convert', 'detect_layout', 'layout_of', 'select_backbone', 'shorten',
-           'without_outer']
+           'uncompiled', 'without_outer']
 
 #: The layouts that :func:`convert` knows.
 LAYOUTS = ('official', 'timm', 'timm-features', 'transformers', 'relation-detr', 'mm', 'mm2', 'detrex', 'idea-dino')

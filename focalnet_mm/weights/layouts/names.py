@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ['BLOCK', 'Table', 'backward', 'rename', 'shorten']
+__all__ = ['BLOCK', 'Table', 'backward', 'rename', 'shorten', 'uncompiled']
 
 # Beginnings of names: (ours, theirs); of several that fit a name the first holds, the rest of the name stays.
 # {next} is {stage} + 1.
 Table = Iterable[tuple[str, str]]
+_COMPILED = re.compile(r'(^|\.)_orig_mod\.')
 #: What the official names of a block's tensors begin with.
 BLOCK = 'layers.{stage}.blocks.{block}.'
 
@@ -31,6 +32,11 @@ def rename(name: str, table: Table) -> str:
                 numbers['next'] = numbers['stage'] + 1
             return new.format(**numbers) + name[match.end():]
     return name
+
+
+def uncompiled(name: str) -> str:
+    """A name without what torch.compile puts before those of a module that it compiles, a model or a block of it."""
+    return _COMPILED.sub(r'\1', name)
 
 
 def shorten(names: Iterable[str], most: int = 4) -> str:
