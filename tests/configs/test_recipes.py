@@ -181,6 +181,16 @@ class TestRates:
         assert (found[:warm] / expected[:warm] - 1).abs().max() < 0.008
         assert (found[warm:] / expected[warm:] - 1).abs().max() < 2e-4
 
+    def test_warm_up_of_whole_epochs(self):
+        """Below timm's by what the cosine has fallen, the more the longer epochs are: those of 1024 in ImageNet-1K."""
+        an_epoch, warm = 1251, 20 * 1251
+        found = self.rates('mmpretrain/focalnet_t_in1k', an_epoch, warm)
+        steps = torch.arange(warm, dtype=torch.float64)
+        linear = 1e-6 + steps / warm * (1e-3 - 1e-6)
+        below = 1 - found / linear
+        assert 0.0105 < below.max() < 0.011
+        assert below.min() > -1e-3
+
     def test_poly(self):
         """mmcv 1.x: the polynomial of all iterations, times the warm-up."""
         steps = torch.arange(2000, dtype=torch.float64)
