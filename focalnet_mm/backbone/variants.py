@@ -314,7 +314,7 @@ MODULATIONS: dict[str, Callable[..., FocalModulation | Variant]] = {
 
 def check_modulation(name: Any) -> None:
     """Raise ValueError where there is no modulation of this name."""
-    if name not in MODULATIONS:
+    if not isinstance(name, str) or name not in MODULATIONS:
         close = difflib.get_close_matches(str(name), MODULATIONS, n=1)
         hint = f'did you mean {close[0]!r}? ' if close else ''
         raise ValueError(f'Unknown modulation {name!r}: {hint}There are {", ".join(MODULATIONS)}.')

@@ -62,11 +62,13 @@ def deviations_table(deviations: Iterable[Deviation]) -> str:
     lines = ['| configs | field: published → ours | why |', '| --- | --- | --- |']
     for one in deviations:
         configs = '<br>'.join(f'`{pattern}`' for pattern in one.configs)
-        fields = '<br>'.join(f'`{field}`: {_shown(theirs)} → {_shown(ours)}'
+        fields = '<br>'.join(f'`{field}`: {_shown(field, theirs)} → {_shown(field, ours)}'
                              for field, (theirs, ours) in one.fields.items())
         lines.append(f'| {configs} | {fields} | {one.reason} |')
     return '\n'.join(lines) + '\n'
 
 
-def _shown(value: Any) -> str:
-    return 'not stated' if value is None else value if isinstance(value, str) else json.dumps(value)
+def _shown(field: str, value: Any) -> str:
+    if value is None and not field.startswith('config.'):
+        return 'not stated'
+    return value if isinstance(value, str) else json.dumps(value)

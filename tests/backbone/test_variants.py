@@ -262,6 +262,7 @@ def test_initialisation():
 @pytest.mark.parametrize(('settings', 'message'), [
     (dict(name='summ'), r"^Unknown modulation 'summ': did you mean 'sum'\? There are focal, depthwise_convnet"),
     (dict(name=3), r'^Unknown modulation 3: There are focal'),
+    (dict(name=['sum', 'focal']), r"^Unknown modulation \['sum', 'focal'\]: There are focal"),
     (dict(name='no_global', focal_levels=(2, 0, 1, 1)), r'NoGlobalModulation needs 1 focal level or more, got 0'),
     (dict(name='top_only', focal_levels=0), r'TopOnlyModulation needs 1 focal level or more, got 0: raise'),
     (dict(name='sliding_window', normalize_modulator=True), r'SlidingWindowAttention sums no levels up, .* False\.$'),

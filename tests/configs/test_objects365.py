@@ -2,12 +2,15 @@
 
 import copy
 import json
+import re
 
 import pytest
 import torch
 
 from focalnet_mm.run.build import build_model
 from focalnet_mm.run.config import load_config
+from tests.helpers.recipes import groups, leaves, load
+from tests.helpers.recipes.rest import READ
 from tests.helpers.tools import ROOT
 
 NAME = 'mmdet/dino_focalnet_l_fl4_5scale_o365'
@@ -118,6 +121,56 @@ def test_the_pipeline_of_large_photos(recipes):
     resize = cfg.test_dataloader.dataset.pipeline[1]
     recipe, = values['data.test.pipeline']
     assert sorted(resize.scale) == [*recipe['shorts'], recipe['max_long']]
+
+
+# What the recipes state of the two, and so `published` and the pipelines hold; with `init_cfg`, what replaces it.
+STATED = [
+    r'model\.backbone\.(normalize_modulator|init_cfg.*)', r'model\.bbox_head\.(type|num_classes)',
+    r'model\.dn_cfg\.box_noise_scale', r'model\.positional_encoding\.(offset|temperature)', r'load_from',
+    r'optim_wrapper\.(constructor|paramwise_cfg\..*)', r'train_dataloader\.dataset\.filter_cfg\.filter_empty_gt']
+OF_DATA = (r'(train|val|test)_dataloader\.dataset\.(type|data_root|ann_file|data_prefix\.img)'
+           r'|(val|test)_evaluator\.ann_file')
+OF_PHOTOS = r'train_dataloader\.dataset\.pipeline\..*|(val|test)_dataloader\.dataset\.pipeline\.(0\.backend_args|1\..*)'
+
+
+@pytest.mark.parametrize(('path', 'further'), zip(RECIPES, (OF_DATA, OF_PHOTOS)))
+def test_all_else_is_that_of_detrex(path, further):
+    """Of the config whose every value is compared with detrex: no other value may differ."""
+    ours, theirs = (dict(leaves({key: value for key, value in load(ROOT / 'configs' / name).items()
+                                 if key in (*READ, 'val_dataloader', 'val_evaluator')}))
+                    for name in (path, 'mmdet/dino_focalnet_l_fl4_5scale_12e.py'))
+    found = ['.'.join(map(str, place)) for place in {*ours, *theirs}
+             if ours.get(place, 'absent') != theirs.get(place, 'absent')]
+    assert [place for place in found if not any(re.fullmatch(pattern, place) for pattern in (*STATED, further))] == []
+
+
+def test_the_data_set_is_that_of_mmdet():
+    ours = load(ROOT / 'configs' / f'{NAME}.py')
+    package = __import__('mmdet').__path__[0]
+    theirs = load(f'{package}/.mim/configs/_base_/datasets/objects365v2_detection.py')
+    keys = 'type', 'data_root', 'ann_file', 'data_prefix'
+    for split in ('train', 'val', 'test'):
+        dataset, wanted = (cfg[f'{split}_dataloader']['dataset'] for cfg in (ours, theirs))
+        assert {key: dataset[key] for key in keys} == {key: wanted[key] for key in keys}
+    assert ours['test_evaluator']['ann_file'] == theirs['test_evaluator']['ann_file']
+
+
+@pytest.mark.parametrize('path', RECIPES)
+def test_groups_of_parameters(path):
+    """Everything decays, and the backbone learns ten times slower."""
+    _, found = groups(ROOT / 'configs' / path)
+    assert found == {name: (pytest.approx(1e-5 if name.startswith('backbone.') else 1e-4), 1e-4) for name in found}
+
+
+@pytest.mark.parametrize('path', RECIPES)
+def test_starts_from(path, recipes):
+    cfg = load_config(str(ROOT / 'configs' / path))
+    if path.endswith('coco.py'):
+        assert cfg.load_from == 'focalnet://hf://microsoft/focalnet-large-fl4-dino-o365'
+        assert cfg.model.backbone.init_cfg is None
+    else:
+        assert cfg.load_from is None
+        assert cfg.model.backbone.init_cfg.checkpoint.endswith('/' + recipes[RECIPES[path]]['init.pretrained'])
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 ``python -m tests.helpers.recipes`` prints the tables of all configs.
 """
 
+import copy
 import re
 from dataclasses import replace
 
@@ -25,7 +26,7 @@ from tests.helpers.recipes import (
     read_recipes,
     unexplained,
 )
-from tests.helpers.recipes.mutation import changed, survivors, values
+from tests.helpers.recipes.mutation import additions, changed, is_noticed, survivors, values
 from tests.helpers.tools import ROOT
 
 CONFIGS = sorted(str(path.relative_to(ROOT / 'configs'))[:-3] for path in (ROOT / 'configs').glob('*/*.py'))
@@ -77,6 +78,41 @@ def test_every_change_shows(name, loaded):
     count, unnoticed = survivors(name, loaded[name], RECIPES[counterpart(name)], DEVIATIONS, with_groups=False)
     assert count > 100
     assert unnoticed == []
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_every_addition_shows(name, loaded):
+    """A setting that nobody has published, a step of a pipeline or of a schedule, a hook, a cost."""
+    assert [path for path, cfg in additions(loaded[name])
+            if not is_noticed(name, cfg, RECIPES[counterpart(name)], DEVIATIONS)] == []
+
+
+@pytest.mark.parametrize(('key', 'value'), [
+    ('embed_dims', 64), ('depths', [2, 2, 4, 2]), ('focal_levels', [2, 3, 3, 3]), ('focal_windows', 5),
+    ('focal_factor', 4), ('modulation', 'sum'), ('patch_size', 8), ('conv_stem', True), ('patch_norm', False),
+    ('layer_scale_init_value', 0.1), ('post_norm', True), ('post_norm_in_modulation', True),
+    ('normalize_modulator', True), ('depthwise_convs', True), ('in_channels', 4), ('mlp_ratio', 3.0),
+    ('drop_rate', 0.1), ('drop_path_rate', 0.35), ('out_indices', [1, 2, 3]), ('frozen_stages', 0),
+    ('implementation', 'reference'), ('with_cp', True), ('arch', 'small-lrf')])
+def test_every_setting_of_the_backbone_shows(key, value, loaded):
+    name = 'mmdet/maskrcnn_focalnet_t_1x'
+    cfg = copy.deepcopy(loaded[name])
+    cfg['model']['backbone'][key] = value
+    assert unexplained(name, differences(name, cfg, RECIPES[counterpart(name)]), DEVIATIONS)
+
+
+@pytest.mark.parametrize(('name', 'path'), [
+    # Without it the neck has ReLUs.
+    ('mmdet/dino_focalnet_t_4scale_12e', ('model', 'neck', 'act_cfg')),
+    ('mmpretrain/focalnet_t_in1k', ('model', 'head', 'init_cfg'))])
+def test_what_is_gone_shows(name, path, loaded):
+    cfg = copy.deepcopy(loaded[name])
+    *owners, key = path
+    node = cfg
+    for owner in owners:
+        node = node[owner]
+    del node[key]
+    assert unexplained(name, differences(name, cfg, RECIPES[counterpart(name)]), DEVIATIONS)
 
 
 @pytest.mark.parametrize(('name', 'path'), [
@@ -145,6 +181,16 @@ class TestRates:
         assert (found[:warm] / expected[:warm] - 1).abs().max() < 0.008
         assert (found[warm:] / expected[warm:] - 1).abs().max() < 2e-4
 
+    def test_warm_up_of_whole_epochs(self):
+        """Below timm's by what the cosine has fallen, the more the longer epochs are: those of 1024 in ImageNet-1K."""
+        an_epoch, warm = 1251, 20 * 1251
+        found = self.rates('mmpretrain/focalnet_t_in1k', an_epoch, warm)
+        steps = torch.arange(warm, dtype=torch.float64)
+        linear = 1e-6 + steps / warm * (1e-3 - 1e-6)
+        below = 1 - found / linear
+        assert 0.0105 < below.max() < 0.011
+        assert below.min() > -1e-3
+
     def test_poly(self):
         """mmcv 1.x: the polynomial of all iterations, times the warm-up."""
         steps = torch.arange(2000, dtype=torch.float64)
@@ -160,7 +206,8 @@ def test_runner_reads_nothing_else():
     import inspect
 
     from tests.helpers.recipes.rest import READ
-    source = inspect.getsource(Runner.from_cfg)
-    taken = set(re.findall(r"cfg(?:\.get\(|\[)'(\w+)'", source))
+    source = inspect.getsource(Runner)
+    taken = set(re.findall(r"\bcfg(?:\.get\(|\[)\s*'(\w+)'", source))
+    assert {'model', 'sync_bn', 'compile'} <= taken
     # How it is started, and where it writes; the metrics and loaders of validation are compared with the test's.
     assert taken - set(READ) == {'work_dir', 'launcher', 'experiment_name', 'val_dataloader', 'val_evaluator'}

@@ -74,7 +74,8 @@ LIBRARIES_OWN = {
 # What holds where a recipe says nothing.
 UNMENTIONED = {
     'init.further': None, 'model.backbone.frozen_stages': -1, 'model.backbone.with_cp': False,
-    'model.backbone.stem_padding': None,
+    'model.backbone.stem_padding': None, 'model.backbone.in_channels': 3, 'model.backbone.block': 'Block',
+    'model.backbone.modulation': 'FocalModulation', 'model.backbone.implementation': 'auto',
     'optimizer.backbone_lr_mult': 1.0, 'optimizer.sampling_offsets_lr_mult': 1.0, 'schedule.until': 'the end',
     'schedule.warmup.type': None, 'schedule.warmup.factor': None, 'schedule.warmup.iters': 0}
 UNMENTIONED_OF_DENSE = {'data.train.batch_augments': None, 'sync_bn_in_heads': False}

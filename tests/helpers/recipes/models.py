@@ -39,6 +39,7 @@ def _built(settings):
         'model.backbone.embed_dims': stem.proj.out_channels,
         'model.backbone.depths': [len(stage.blocks) for stage in net.layers],
         'model.backbone.patch_size': stem.stride,
+        'model.backbone.in_channels': net.in_channels,
         'model.backbone.patch_norm': isinstance(stem.norm, torch.nn.LayerNorm),
         'model.backbone.conv_stem': conv_stem,
         'model.backbone.stem_padding': stem.proj.padding[0] if conv_stem else None,
@@ -46,6 +47,7 @@ def _built(settings):
         'model.backbone.out_indices': list(net.out_indices),
         'model.backbone.frozen_stages': net.frozen_stages,
         'model.backbone.with_cp': net.with_cp,
+        'model.backbone.implementation': net.implementation,
     })
     return found
 
@@ -59,6 +61,8 @@ def _of_blocks(net):
             kernels = [level[0].kernel_size[0] for level in block.modulation.focal_layers]
             steps = {after - before for before, after in itertools.pairwise(kernels)}
             common.append(dict(
+                block=type(block).__name__,
+                modulation=type(block.modulation).__name__,
                 focal_factor=steps.pop() if len(steps) == 1 else sorted(steps),
                 post_norm=block.post_norm,
                 post_norm_in_modulation=isinstance(block.modulation.ln, torch.nn.LayerNorm),
@@ -100,8 +104,8 @@ def _in_one_form(node):
         node = dict(node, type='ConvFCBBoxHead', num_shared_convs=convs, num_shared_fcs=fcs)
         node.setdefault('conv_out_channels', 256)
     if isinstance(node.get('match_costs'), list):
-        node['match_costs'] = {cost['type']: {key: value for key, value in cost.items() if key != 'type'}
-                               for cost in node['match_costs']}
+        node['match_costs'] = {kind: {key: value for key, value in cost.items() if key != 'type'}
+                               for kind, cost in _by_type(node['match_costs']).items()}
     return node
 
 
@@ -111,7 +115,7 @@ def _dino(model):
     attentions = [encoder['self_attn_cfg'], decoder['self_attn_cfg'], decoder['cross_attn_cfg']]
     ffns = [encoder['ffn_cfg'], decoder['ffn_cfg']]
     head, noise = model['bbox_head'], model['dn_cfg']
-    costs = {cost['type']: cost for cost in model['train_cfg']['assigner']['match_costs']}
+    costs = _by_type(model['train_cfg']['assigner']['match_costs'])
     found = {
         'type': model['type'],
         'num_queries': model['num_queries'],
@@ -151,6 +155,12 @@ def _dino(model):
     found.update({f'neck.{key}': value for key, value in neck.items()})
     found.update({f'positional_encoding.{key}': value for key, value in positions.items()})
     return {f'model.{key}': value for key, value in found.items()}
+
+
+def _by_type(costs):
+    found = {cost['type']: cost for cost in costs}
+    assert len(found) == len(costs), 'a cost is counted twice'
+    return found
 
 
 def _one(values):

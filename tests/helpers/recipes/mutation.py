@@ -30,6 +30,41 @@ def changed(cfg, path):
     return cfg
 
 
+def additions(cfg):
+    """What is a key more in each dict, and in each list of dicts its first or last one once more.
+
+    Args:
+        cfg (dict): A config as ``load`` gives it.
+
+    Yields:
+        tuple: Where, and a copy of the config with it.
+    """
+    keys = (*READ, 'val_dataloader', 'val_evaluator')
+    for path, node in _nodes({key: cfg[key] for key in keys if key in cfg}):
+        if path[:2] in _OF_GROUPS or (path[0] == 'data_preprocessor' and 'data_preprocessor' in cfg['model']):
+            continue
+        if isinstance(node, dict):
+            yield path, _with(cfg, path, {**node, 'one_more': 1})
+        elif all(isinstance(value, dict) for value in node):
+            for value in node[:1] + node[-1:]:
+                yield path, _with(cfg, path, [*node, value])
+
+
+def _nodes(node, path=()):
+    if isinstance(node, (dict, list)) and node:
+        if path:
+            yield path, node
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _nodes(value, (*path, key))
+
+
+def _with(cfg, path, value):
+    key, *rest = path
+    whole = cfg.copy()
+    whole[key] = _with(cfg[key], rest, value) if rest else value
+    return whole
+
+
 def another(value):
     """A value of the same type that differs."""
     if isinstance(value, bool):
@@ -58,7 +93,7 @@ def survivors(name, cfg, recipe, deviations, with_groups=True):
     """
     found, paths = [], values(cfg)
     for path in paths:
-        noticed = _is_noticed(name, changed(cfg, path), recipe, deviations)
+        noticed = is_noticed(name, changed(cfg, path), recipe, deviations)
         if not noticed and path[:2] in _OF_GROUPS:
             noticed = not with_groups or _groups_differ(name, path, recipe)
         if not noticed:
@@ -66,7 +101,8 @@ def survivors(name, cfg, recipe, deviations, with_groups=True):
     return len(paths), found
 
 
-def _is_noticed(name, cfg, recipe, deviations):
+def is_noticed(name, cfg, recipe, deviations):
+    """Whether a config differs from its recipe in what no deviation lists, or cannot be read at all."""
     try:
         return bool(unexplained(name, differences(name, cfg, recipe), deviations))
     except Exception:

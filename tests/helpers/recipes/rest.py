@@ -11,7 +11,8 @@ from .plain import leaves, plain
 READ = ('model', 'data_preprocessor', 'train_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
          'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'test_evaluator',
          'default_hooks', 'custom_hooks', 'load_from', 'resume', 'env_cfg', 'log_processor', 'log_level', 'visualizer',
-         'default_scope', 'randomness', 'tta_model', 'tta_pipeline')
+         'default_scope', 'randomness', 'tta_model', 'tta_pipeline', 'model_wrapper_cfg', 'sync_bn',
+         'find_unused_parameters', 'activation_checkpointing', 'efficient_conv_bn_eval', 'compile')
 # Paths that recipes decide, in every library.
 _DECIDED = [
     r'model\.backbone\..*',
@@ -48,11 +49,11 @@ def rest(name, cfg):
         cfg (dict): The config as :func:`load` gives it.
 
     Returns:
-        dict: Path → (value of the library, value of ours), ``None`` where one has none.
+        dict: Path → (value of the library, value of ours), ``'absent'`` where one has none.
     """
     theirs, ours = (dict(_paths(node)) for node in (libraries_own(name), cfg))
-    return {f'config.{path}': (theirs.get(path), ours.get(path)) for path in sorted({*theirs, *ours})
-            if theirs.get(path) != ours.get(path) and not decided(name, path)}
+    pairs = {path: (theirs.get(path, 'absent'), ours.get(path, 'absent')) for path in sorted({*theirs, *ours})}
+    return {f'config.{path}': pair for path, pair in pairs.items() if pair[0] != pair[1] and not decided(name, path)}
 
 
 def decided(name, path):

@@ -21,6 +21,7 @@ def _optimizer(wrapper):
     further = {f'optimizer.{key}': value for key, value in optimizer.items()}
     further.update({f'optimizer.wrapper.{key}': value for key, value in wrapper.items()
                     if key not in ('type', 'optimizer', 'clip_grad', 'paramwise_cfg', 'constructor')})
+    further.update({f'optimizer.clip_grad.{key}': value for key, value in clip.items()})
     return {
         **further,
         'optimizer.type': optimizer['type'],
@@ -51,6 +52,7 @@ def _schedule(cfg):
         kind, by_epoch = step['type'], step.get('by_epoch', True)
         assert set(step) <= _OF_SCHEDULES, f'a schedule has {sorted(set(step) - _OF_SCHEDULES)}'
         if kind == 'LinearLR':
+            assert 'schedule.warmup.from' not in found
             if by_epoch:
                 found['schedule.warmup.each_iteration'] = step.get('convert_to_iter_based', False)
             found.update({'schedule.warmup.type': 'linear', 'schedule.warmup.factor': step['start_factor'],
@@ -127,6 +129,9 @@ def _multi_scale(pipeline):
         ratios = [step['scale'][1] / size[1] for step in resizes]
         assert all(step['scale'] == [int(side * ratio) for side in size] for step, ratio in zip(resizes, ratios))
     assert all(step['keep_ratio'] for step in resizes)
+    # What they do besides is their defaults.
+    further = [key for step in (load, augment, *resizes, *flips, *annotations, *packing) for key in step]
+    assert set(further) <= {'type', 'transforms', 'scale', 'scale_factor', 'keep_ratio', 'prob'}, further
     return dict(ratios=ratios, scale=size, flip=[step['prob'] for step in flips])
 
 
@@ -167,7 +172,9 @@ def _operation(step):
             settings.pop('resize_type')
         return dict(op='resize_ratio', **dict(settings, scale=sorted(settings['scale'])))
     if kind == 'RandomChoiceResize' and settings.get('resize_type') == 'ResizeShortestEdge':
-        return dict(op='resize', shorts=settings.pop('scales'), max_long=settings.pop('max_size'), keep_ratio=True)
+        settings.pop('resize_type')
+        return dict(op='resize', shorts=settings.pop('scales'), max_long=settings.pop('max_size'), keep_ratio=True,
+                    **settings)
     if kind in ('Resize', 'RandomChoiceResize'):
         scales = settings.pop('scales') if 'scales' in settings else [settings.pop('scale')]
         longs = {max(scale) for scale in scales}
@@ -183,7 +190,11 @@ def _classification(cfg, train, test):
     flip = steps.pop('RandomFlip')
     assert set(steps) == {'LoadImageFromFile', 'PackInputs'}
     loss = cfg['model']['head']['loss']
-    augments = {step['type']: step['alpha'] for step in (cfg['model'].get('train_cfg') or {}).get('augments', ())}
+    mixing = (cfg['model'].get('train_cfg') or {}).get('augments', ())
+    augments = {step['type']: step['alpha'] for step in mixing}
+    # Twice the same would be drawn twice as often.
+    assert len(augments) == len(mixing)
+    assert all(set(step) == {'type', 'alpha'} for step in mixing)
     resize, *rest = test[1:-1]
     side = rest[0]['crop_size'] if rest else resize['scale']
     found = {
