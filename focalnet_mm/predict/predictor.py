@@ -45,7 +45,7 @@ class Predictor:
     def __init__(self, cfg: Config, checkpoint: str, device: str | None = None) -> None:
         self._scope = scope_of(cfg)
         if self._scope not in _VISUALIZERS:
-            raise ValueError(f"The config's default_scope is {self._scope!r}, expected mmdet, mmseg or mmpretrain.")
+            raise ValueError(f'The model is of {self._scope!r}, expected mmdet, mmseg or mmpretrain.')
         device = device or get_device()
         self._runnable = load_model(cfg, checkpoint)
         try:

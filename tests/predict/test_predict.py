@@ -239,6 +239,6 @@ class TestRefusals:
             Predictor(cfg, weights, 'cpu')
 
     def test_another_library(self, weights):
-        cfg = load_config(str(RCNN), {**NARROW, 'default_scope': 'mmpose'})
-        with pytest.raises(ValueError, match="default_scope is 'mmpose', expected mmdet, mmseg or mmpretrain"):
+        cfg = load_config(str(RCNN), {**NARROW, 'default_scope': 'mmpose', 'model._scope_': 'mmpose'})
+        with pytest.raises(ValueError, match="The model is of 'mmpose', expected mmdet, mmseg or mmpretrain"):
             Predictor(cfg, weights, 'cpu')
