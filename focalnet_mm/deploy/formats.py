@@ -116,23 +116,23 @@ class _Upsample(nn.Module):
         return F.interpolate(x, **self.how)
 
 
-class _FlatLinear(nn.Module):
-    """A linear layer on a matrix: ONNX's Gemm adds the bias itself, its MatMul on more axes needs an Add beside it."""
+class _Pointwise(nn.Module):
+    """A linear layer on maps (N, H, W, C) as a convolution, which onnxruntime runs with its bias, a MatMul without."""
 
     def __init__(self, original: nn.Linear) -> None:
         super().__init__()
         self.weight, self.bias = original.weight, original.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() < 3:
+        if x.dim() != 4:
             return F.linear(x, self.weight, self.bias)
-        return F.linear(x.flatten(0, -2), self.weight, self.bias).unflatten(0, x.shape[:-1])
+        return F.conv2d(x.permute(0, 3, 1, 2), self.weight[:, :, None, None], self.bias).permute(0, 2, 3, 1)
 
 
 def _in_place_of(child: Any, to: str) -> nn.Module | None:
     """What computes the same for sizes that are left open, where a module does not, or faster in a format."""
     if to == 'onnx' and type(child) is nn.Linear and _is_plain(child):
-        return _FlatLinear(child)
+        return _Pointwise(child)
     if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size not in (1, (1, 1)):
         return _AdaptiveAvgPool(child.output_size if isinstance(child.output_size, tuple) else (child.output_size,) * 2)
     kind = type(child)
