@@ -21,7 +21,8 @@ from tests.helpers.tools import ROOT
 pytestmark = pytest.mark.slow
 
 ROWS = read_zoo(ROOT)
-DETECTORS = [row.config for row in ROWS if 'mmdet' in row.config]
+# Those of COCO.
+DETECTORS = [row.config for row in ROWS if 'mmdet' in row.config and not row.config.endswith('_o365.py')]
 SEGMENTERS = [row.config for row in ROWS if 'mmseg' in row.config]
 PANOPTIC = [path for path in DETECTORS if 'panoptic' in path]
 
