@@ -268,6 +268,7 @@ def test_changes(kind, learning, record_property):
     assert tried > 500
 
 
+@pytest.mark.slow
 def test_a_blind_comparison_would_be_seen(monkeypatch):
     """The generator finds what it is for: with the recording switched off it fails."""
     monkeypatch.setattr('focalnet_mm.backbone.block.is_as_built', lambda recording, root: True)

@@ -275,6 +275,7 @@ class TestTorchFeatures:
             assert relative_error(feature, expected) < 30 * torch.finfo(dtype).eps
         assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
 
+    @pytest.mark.slow
     def test_compiles_to_one_graph(self):
         net, image = thin('large-fl4'), torch.rand(1, 3, 64, 64)
         compiled = torch.compile(net, fullgraph=True, backend='aot_eager')

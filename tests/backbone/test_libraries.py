@@ -194,6 +194,7 @@ def train(net, *ranks):
     return losses
 
 
+@pytest.mark.slow
 def test_fully_sharded_on_two_processes(tmp_path):
     torch.multiprocessing.spawn(train_sharded, (str(tmp_path),), nprocs=2)
     expected = train(pair(drop_path_rate=0.0)[1].train(), 0, 1)

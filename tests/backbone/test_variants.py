@@ -199,6 +199,7 @@ class TestBlocks:
         net.with_cp = True
         agree(gradients(net, x), expected, 1e-12)
 
+    @pytest.mark.slow
     def test_compiled(self):
         net = all_in_one(['focal', 'pooling', 'sliding_window'])
         x = torch.randn(2, 3, 37, 50)

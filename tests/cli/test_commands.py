@@ -30,6 +30,7 @@ def printed(capsys, *words, status=0):
     return captured.out + captured.err
 
 
+@pytest.mark.slow
 def test_the_script_is_installed():
     script = Path(sys.executable).with_name('focalnet-mm')
     for command in ([script], [sys.executable, '-m', 'focalnet_mm']):

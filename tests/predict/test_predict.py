@@ -132,6 +132,7 @@ def test_panoptic(tmp_path, save_weights, thin_config):
     np.testing.assert_array_equal(predictor.draw(image, sample), image)
 
 
+@pytest.mark.slow
 def test_label_maps_are_those_of_the_library(tmp_path, save_weights, thin_config):
     from mmseg.apis import inference_model
     cfg = thin_config('mmseg/upernet_focalnet_t_160k.py')

@@ -208,6 +208,7 @@ class TestNames:
             read_checkpoint(source)
 
 
+@pytest.mark.slow
 class TestHub:
     """``huggingface_hub`` reads HF_ENDPOINT when it is imported, so each runs in a process of its own."""
 

@@ -305,6 +305,7 @@ class TestChoice:
                 close(parameter.grad, expected.grad, 1e-9)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow():
     net = FocalNet('tiny-lrf', **SHALLOW).train()
 
