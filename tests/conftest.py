@@ -3,7 +3,6 @@ import logging
 import os
 from pathlib import Path
 
-import mmengine.config.config
 import mmengine.config.utils
 import pytest
 import torch
@@ -16,8 +15,6 @@ SAMPLES = Path(os.environ.get('FOCALNET_SAMPLES', tools.ROOT.parent / 'shared' /
 
 # For each base of another library mmengine reads all of that library's metafiles.
 mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
-# Each run writes its config several times, and takes a third of a second each for where its lines break.
-mmengine.config.config.FormatCode = lambda text, **_: (text, True)
 # Tests run in parallel, a process a core.
 torch.set_num_threads(1)
 # What tests/backbone/compute/test_machines.py asks for.
