@@ -21,7 +21,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..weights.heads import plain_name
+from ..weights.heads import heads_with_classes, plain_name
 from .build import check_checkpoint, unwrap
 from .config import model_settings
 from .failures import explain_missing, why_empty
@@ -33,8 +33,7 @@ __all__ = ['CheckData', 'ClassMismatchError', 'DataError', 'build_runner', 'chec
 
 # How many items of a data set are looked at before training; each is unpickled.
 _LOOKED_AT = 1000
-# Attributes of models of mmdet, mmseg and mmpretrain whose num_classes is that of the data set.
-_HEADS = {'bbox_head', 'mask_head', 'panoptic_head', 'query_head', 'decode_head', 'auxiliary_head', 'head', 'cls_head'}
+
 
 
 class DataError(ValueError):
@@ -175,7 +174,7 @@ def check_heads(model: nn.Module, dataset: Any, key: str) -> None:
         ClassMismatchError: A head has another number.
     """
     classes = _classes(dataset)
-    if not classes or hasattr(model, 'language_model') or hasattr(model, 'text_encoder'):
+    if not classes:
         return
     # Depths are no classes, and trackers of pedestrians leave out the other classes of their videos.
     kinds = {base.__name__ for part in (model, dataset) for base in type(part).__mro__}
@@ -183,12 +182,8 @@ def check_heads(model: nn.Module, dataset: Any, key: str) -> None:
         return
     # Heads for boxes of a panoptic data set may know its things only.
     allowed = {len(classes), len(_meta(dataset).get('thing_classes') or classes)}
-    for name, head in model.named_modules():
-        parts = [part for part in name.split('.') if not part.isdigit()]
-        found = getattr(head, 'num_classes', None)
-        if not parts or parts[-1] not in _HEADS or type(found) is not int or found in allowed:
-            continue
-        if _knows_no_classes(head):
+    for name, head, found in heads_with_classes(model):
+        if found in allowed or _knows_no_classes(head):
             continue
         raise ClassMismatchError(
             f'model.{name} has {found} classes, the data set of {key} has {len(classes)}: set num_classes of every '

@@ -169,7 +169,7 @@ def _is_of_source(path: str, key: str, cfg: Config) -> bool:
     elif os.path.normpath(path) != root:
         below = {os.path.relpath(path, root)}
     else:  # Where all is missing, what should lie there tells whose data it is.
-        below = {path, *(os.path.relpath(place, root) for other, place in _dataset_paths(
+        below = {path, *(os.path.relpath(place, root) for _, place in _dataset_paths(
             _PATH_KEY.sub('', key), settings) if _is_below(place, root))}
     return bool((_words(' '.join(below)) - _COMMON_WORDS) & _words(source))
 

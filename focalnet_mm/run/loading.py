@@ -57,11 +57,12 @@ class FitCheckpoint(Hook):
         source = str(runner._load_from).removeprefix(SCHEME)
         trained = trained_classes(checkpoint.get('meta') or {})
         wanted = getattr(runner._train_loop.dataloader.dataset, 'metainfo', None) or {}
+        plain = unwrapped(tensors)
         if not trained.get('classes') and not checkpoint.get('meta'):
             own = model.state_dict()
-            trained = public_classes({name: tensor for name, tensor in unwrapped(tensors).items() if name in own},
-                                     source, wanted.get('classes'))
-        ready, report = fit_model(unwrapped(tensors), model, trained, wanted, source)
+            trained = public_classes({name: tensor for name, tensor in plain.items() if name in own}, source,
+                                     wanted.get('classes'))
+        ready, report = fit_model(plain, model, trained, wanted, source)
         print_log(str(report), logger='current')
         warn(source, report.losses)
         if tensors is checkpoint:

@@ -10,12 +10,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ['ClassReport', 'ClassTensors', 'class_tensors', 'fit_classes', 'plain_name']
+__all__ = ['ClassReport', 'ClassTensors', 'class_tensors', 'fit_classes', 'heads_with_classes',
+           'plain_name']
 
 # What the heads that know the classes of the data are called in models of mmdet, mmseg and mmpretrain; a head that
 # proposes regions is none of them.
 _HEADS = frozenset(('bbox_head', 'mask_head', 'panoptic_head', 'query_head', 'decode_head', 'auxiliary_head', 'head',
-                    'cls_head', 'dn_query_generator'))
+                    'cls_head'))
+# What makes noisy queries of labels knows their number too.
+_LABELS = frozenset(('dn_query_generator',))
 # Their layers with a score a class: two-stage detectors, detectors with queries, those with masks from queries,
 # semantic segmenters, classifiers; the embedding of labels; and whatever dense detectors call theirs.
 _SCORES = re.compile(r'fc_cls|cls_branches\.\d+|cls_embed|conv_seg|fc|layers\.head|label_embedding|'
@@ -72,6 +75,25 @@ class ClassReport:
                 f'{f", since {self.reason}" if self.reason else ""}')
 
 
+def heads_with_classes(model: nn.Module, names: frozenset[str] = _HEADS) -> Iterator[tuple[str, nn.Module, int]]:
+    """The parts of a model whose ``num_classes`` is that of the data.
+
+    Args:
+        model: A detector, segmenter or classifier of mmdet, mmseg or mmpretrain.
+        names: What such parts are called, by default all heads.
+
+    Yields:
+        Name, part and number of classes; nothing of models that take their classes from a text.
+    """
+    if hasattr(model, 'language_model') or hasattr(model, 'text_encoder'):
+        return
+    for path, head in model.named_modules(remove_duplicate=False):
+        number = getattr(head, 'num_classes', None)
+        parts = [part for part in path.split('.') if not part.isdigit()]
+        if parts and parts[-1] in names and type(number) is int:
+            yield path, head, number
+
+
 def class_tensors(model: nn.Module) -> list[ClassTensors]:
     """The layers of a model with rows for classes.
 
@@ -82,15 +104,10 @@ def class_tensors(model: nn.Module) -> list[ClassTensors]:
         Of each head that knows the data's classes the layers of scores, box regressions and masks. Heads that take
         their classes from a text, or share boxes or masks among the classes, have none there.
     """
-    if hasattr(model, 'language_model') or hasattr(model, 'text_encoder'):
-        return []
     found: dict[str, ClassTensors] = {}
-    for path, head in model.named_modules(remove_duplicate=False):
-        number = getattr(head, 'num_classes', None)
-        parts = [part for part in path.split('.') if not part.isdigit()]
-        if parts and parts[-1] in _HEADS and type(number) is int and number > 0:
-            for each in _of_head(path, head, number):
-                found.setdefault(each.layer, each)
+    for path, head, number in heads_with_classes(model, _HEADS | _LABELS):
+        for each in _of_head(path, head, number) if number > 0 else ():
+            found.setdefault(each.layer, each)
     return list(found.values())
 
 

@@ -19,6 +19,20 @@ default_hooks = dict(logger=dict(type='LoggerHook', interval=1), checkpoint=dict
 randomness = dict(seed=0)
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
 '''
+# A loader of one's own, of six channels that NumPy wrote.
+LOAD_SIX = '''
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module(force=True)
+class LoadSix(BaseTransform):
+    def transform(self, results):
+        image = np.load(results['img_path'])
+        results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+        return results
+'''
 
 
 def random(seed=0):
@@ -47,6 +61,14 @@ def write(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     return path
+
+
+def with_module(root, name, source):
+    """Lines of a config that import a module of its own, which lies beside the data."""
+    own = f'{name}_{abs(hash(str(root)))}'
+    write(root / f'{own}.py', source)
+    return (f"import sys\nsys.path.insert(0, {str(root)!r})\n"
+            f"custom_imports = dict(imports=['focalnet_mm', {own!r}], allow_failed_imports=False)\ndel sys\n")
 
 
 def loader(dataset, train, batch=2):

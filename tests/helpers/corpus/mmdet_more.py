@@ -6,16 +6,8 @@ import shutil
 import cv2
 import numpy as np
 
-from .common import SIZE, write
+from .common import LOAD_SIX, SIZE, with_module, write
 from .mmdet import NAMES, coco, coco_content, coco_metric, coco_sets, config, fill
-
-
-def with_module(root, name, source):
-    """Lines of a config that import a module of its own, which lies beside the data."""
-    own = f'{name}_{abs(hash(str(root)))}'
-    write(root / f'{own}.py', source)
-    return (f"import sys\nsys.path.insert(0, {str(root)!r})\n"
-            f"custom_imports = dict(imports=['focalnet_mm', {own!r}], allow_failed_imports=False)\ndel sys\n")
 
 
 def crowdhuman(root):
@@ -132,20 +124,8 @@ def mapped_in_another_order(root):
 
 def six_channels(root):
     sets = coco_sets(root, '{split}/{i}.npy', form=dict(channels=6))
-    extra = with_module(root, 'six', '''
-import numpy as np
-from mmcv.transforms import BaseTransform
-from mmengine.registry import TRANSFORMS
-
-
-@TRANSFORMS.register_module(force=True)
-class LoadSixChannels(BaseTransform):
-    def transform(self, results):
-        image = np.load(results['img_path'])
-        results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
-        return results
-''')
-    source = config(*sets, coco_metric(root), channels=6, load=dict(type='LoadSixChannels'), extra=extra)
+    extra = with_module(root, 'six', LOAD_SIX)
+    source = config(*sets, coco_metric(root), channels=6, load=dict(type='LoadSix'), extra=extra)
     # mmdet's preprocessor knows means of one or three channels alone, mmcv flips any number.
     return source.replace('mean=[9.0] * 6, std=[50.0] * 6,', 'mean=None, std=None,')
 

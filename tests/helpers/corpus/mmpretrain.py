@@ -63,9 +63,9 @@ def folders_with_classes(root):
     return config(*sets)
 
 
-def lists(root):
+def lists(root, first=0):
     for split, items in fill(root).items():
-        write(root / f'{split}.txt', ''.join(f'{path} {label}\n' for path, label in items))
+        write(root / f'{split}.txt', ''.join(f'{path} {label + first}\n' for path, label in items))
     sets = [dict(type='CustomDataset', data_root=str(root), ann_file=f'{split}.txt', data_prefix=split,
                  metainfo=dict(classes=NAMES)) for split in ('train', 'val')]
     return config(*sets)
@@ -177,11 +177,7 @@ test_evaluator = val_evaluator
 
 
 def labels_from_one_on(root):
-    for split, items in fill(root).items():
-        write(root / f'{split}.txt', ''.join(f'{path} {label + 1}\n' for path, label in items))
-    sets = [dict(type='CustomDataset', data_root=str(root), ann_file=f'{split}.txt', data_prefix=split,
-                 metainfo=dict(classes=NAMES)) for split in ('train', 'val')]
-    return config(*sets)
+    return lists(root, first=1)
 
 
 def another_number_of_classes(root):

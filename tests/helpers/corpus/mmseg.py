@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from .common import RUN, SIZE, box_of, in_classes, loader, picture, text, write
+from .common import LOAD_SIX, RUN, SIZE, box_of, in_classes, loader, picture, text, with_module, write
 
 TRAIN, VAL = 4, 2
 
@@ -161,22 +161,7 @@ def four_channels(root):
 
 def six_channels_by_a_loader_of_ones_own(root):
     fill(root, 'img/{folder}/{i}.npy', 'ann/{folder}/{i}.png', channels=6)
-    own = f'own_loader_{abs(hash(str(root)))}'
-    write(root / f'{own}.py', '''
-import numpy as np
-from mmcv.transforms import BaseTransform
-from mmengine.registry import TRANSFORMS
-
-
-@TRANSFORMS.register_module(force=True)
-class LoadSix(BaseTransform):
-    def transform(self, results):
-        image = np.load(results['img_path'])
-        results.update(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
-        return results
-''')
-    extra = (f"import sys\nsys.path.insert(0, {str(root)!r})\n"
-             f"custom_imports = dict(imports=['focalnet_mm', {own!r}], allow_failed_imports=False)\ndel sys\n")
+    extra = with_module(root, 'six', LOAD_SIX)
     return config(*pair(root, img_suffix='.npy'), classes=2, channels=6, load=dict(type='LoadSix'), extra=extra)
 
 
