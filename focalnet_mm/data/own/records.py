@@ -39,7 +39,7 @@ class Picture:
     annotations: list[Annotation] = field(default_factory=list)
     #: The classes of the picture as a whole.
     labels: tuple[int, ...] = ()
-    #: A picture of the same size with the class of each pixel.
+    #: A picture of the same size that tells the class of each pixel: by what :attr:`OwnData.map_values` says.
     label_map: Path | None = None
     #: One of :data:`SPLITS`, where the data has it or it was drawn.
     split: str | None = None
@@ -76,5 +76,7 @@ class OwnData:
     problems: list[Problem] = field(default_factory=list)
     #: Of panoptic data, which classes are areas and not objects.
     stuff: frozenset[int] = frozenset()
+    #: What the values of label maps stand for: value, or colour in RGB, to class. Other values have no class.
+    map_values: dict[int | tuple[int, int, int], int] = field(default_factory=dict)
     #: Colour of each class in RGB, where the data names them.
     palette: list[tuple[int, int, int]] | None = None
