@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .collecting import Collector
+from .collecting import Collector, polygon_box
 from .folder import Folder, split_of, split_of_name
 from .headers import large_pictures
 from .masks import encode, rle_box
@@ -74,8 +74,8 @@ def _choose(files: dict[Path, Any], out: Collector) -> dict[Path, Any]:
         rival = next((taken[name] for name in sorted(names & taken.keys())), None)
         same_folder = rival is not None and rival.parent == path.parent
         if rival is not None and same_folder and 2 * len(names & taken.keys()) > len(names):
-            out.tell(f'{out.folder.relative(path)} is about the same pictures as {rival.name}, which tells more: passed '
-                     'by.')
+            out.tell(f'{out.folder.relative(path)} is passed by: {rival.name} is about the same pictures and tells '
+                     'more.')
             continue
         chosen[path] = content
         taken.update(dict.fromkeys(names, path))
@@ -101,7 +101,7 @@ def _declare(content: Mapping[str, Any], out: Collector) -> dict[Any, int]:
         out.stuff = frozenset(stuff)
         colours = [category.get('color') for category in content['categories']]
         if all(colours) and len(colours) == len(out.classes):
-            out.palette = [tuple(map(int, colour[:3])) for colour in colours]
+            out.palette = [(int(red), int(green), int(blue)) for red, green, blue in colours]
     return labels
 
 
@@ -117,13 +117,13 @@ def _read_object(out: Collector, picture: Picture, entry: Mapping[str, Any], lab
         _unknown(out, picture, entry, path)
         return
     segmentation = _segmentation(entry.get('segmentation'), picture)
-    box = entry.get('bbox')
+    box, corners = entry.get('bbox'), None
     try:
         if box:
             x, y, width, height = map(float, box)
             corners = (x, y, x + width, y + height)
         elif segmentation:
-            corners = rle_box(segmentation) if isinstance(segmentation, dict) else None
+            corners = rle_box(segmentation) if isinstance(segmentation, dict) else polygon_box(segmentation)
         else:
             raise ValueError('neither a box nor a mask')
         out.add(picture, label, corners, segmentation, bool(entry.get('iscrowd') or entry.get('ignore')))

@@ -121,8 +121,8 @@ class Collector:
         path = near / name.replace('\\', '/')
         if path not in self.pictures:
             self.pictures[path] = Picture(path, 0, 0, split=split)
-            self.note('missing', f'{name} is annotated in {self.folder.relative(near)}, but no picture or no single one '
-                      'is called so', path)
+            self.note('missing', f'{name} is annotated in {self.folder.relative(near)}, but no picture, or no single '
+                      'one, is called so', path)
         return self.pictures[path]
 
     def _look_up(self, name: str, near: Path, split: str | None, stem: str | None) -> Path | None:
@@ -142,7 +142,8 @@ class Collector:
             self.note('exif', f'{name} is annotated as it is stored, {said}; loaded, it is turned by its EXIF '
                       f'orientation {header.orientation} to {header.width} × {header.height}', path, said=size)
         else:
-            self.note('size', f'{name} is annotated as {said}, but has {header.width} × {header.height} pixels', path, said=size)
+            self.note('size', f'{name} is annotated as {said}, but has {header.width} × {header.height} pixels', path,
+                      said=size)
 
     def add(self, picture: Picture, label: int, box: Sequence[float] | None, segmentation: Any = None,
             crowd: bool = False) -> None:

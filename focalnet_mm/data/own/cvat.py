@@ -31,7 +31,8 @@ def read(out: Collector) -> None:
     for path, root in roots:
         if root.find('track') is not None:
             raise ValueError(f'{path} is in the form "CVAT for video": export the task as "CVAT for images 1.1".')
-        for element in root.find('meta').iter('label') if root.find('meta') is not None else ():
+        meta = root.find('meta')
+        for element in meta.iter('label') if meta is not None else ():
             out.label((element.findtext('name') or '').strip())
     for path, root in roots:
         for image in out.track(root.findall('image'), f'Reading {path.name}'):
@@ -59,9 +60,11 @@ def _read_shape(out: Collector, picture: Picture, element: Element, where: str) 
 
 
 def _box(at: Mapping[str, str], picture: Picture) -> tuple[Any, Any]:
-    corners = [float(at[side]) for side in ('xtl', 'ytl', 'xbr', 'ybr')]
+    left, top, right, bottom = (float(at[side]) for side in ('xtl', 'ytl', 'xbr', 'ybr'))
     turn = float(at.get('rotation', 0))
-    return (None, [turned_box(*corners, turn, centred=True)]) if turn else (corners, None)
+    if turn:
+        return None, [turned_box(left, top, right, bottom, turn, centred=True)]
+    return (left, top, right, bottom), None
 
 
 def _polygon(at: Mapping[str, str], picture: Picture) -> tuple[Any, Any]:
@@ -72,7 +75,8 @@ def _polygon(at: Mapping[str, str], picture: Picture) -> tuple[Any, Any]:
 
 
 def _ellipse(at: Mapping[str, str], picture: Picture) -> tuple[Any, Any]:
-    return None, [ellipse(*(float(at[name]) for name in ('cx', 'cy', 'rx', 'ry')), float(at.get('rotation', 0)))]
+    x, y, radius_x, radius_y = (float(at[name]) for name in ('cx', 'cy', 'rx', 'ry'))
+    return None, [ellipse(x, y, radius_x, radius_y, float(at.get('rotation', 0)))]
 
 
 def _mask(at: Mapping[str, str], picture: Picture) -> tuple[Any, Any]:

@@ -103,7 +103,8 @@ def _exchange_sides(picture: Picture, annotation: Annotation) -> bool:
 def _clip(picture: Picture, annotation: Annotation) -> bool:
     """Cut off at the border; nothing is left of what lies outside."""
     def clip(values: Iterable[float]) -> list[float]:
-        return [min(max(value, 0.0), float(most)) for value, most in zip(values, itertools.cycle((picture.width, picture.height)))]
+        sides = itertools.cycle((picture.width, picture.height))
+        return [min(max(value, 0.0), float(most)) for value, most in zip(values, sides)]
 
     left, top, right, bottom = clip(annotation.box)
     if right - left < 1 or bottom - top < 1:
@@ -200,5 +201,5 @@ _CURES: dict[str, Callable[[OwnData, list[Problem], _Subjects], None]] = dict(
     missing=_leave_out_pictures, unreadable=_leave_out_pictures, damaged=_leave_out_pictures, exif=_exif, size=_size,
     corners=_corners, nan=_leave_out_objects, inverted=_mend_boxes(_exchange_sides), empty=_leave_out_objects,
     outside=_mend_boxes(_clip), repeated=_leave_out_objects, equal_names=_merge_classes, unused_class=_drop_classes,
-    leak=_leave_out_pictures, near_leak=_leave_out_pictures, duplicate=_leave_out_pictures, no_label=_leave_out_pictures,
-    no_map=_leave_out_pictures, map_size=_leave_out_pictures)
+    leak=_leave_out_pictures, near_leak=_leave_out_pictures, duplicate=_leave_out_pictures,
+    no_label=_leave_out_pictures, no_map=_leave_out_pictures, map_size=_leave_out_pictures)

@@ -177,7 +177,7 @@ def read(out: Collector) -> None:
     """Read the pictures of a folder and what values occur in their label maps."""
     pairs = find_maps(out.folder) or find_maps(out.folder, sure=False)
     if not pairs:
-        raise ValueError(f'{out.folder.root} does not hold pictures with label maps of the same name: put them into two '
+        raise ValueError(f'{out.folder.root} holds no pictures with label maps of the same name: put them into two '
                          'folders, such as images and annotations.')
     counts: Counter[int] = Counter()
     for path, label_map in out.track(sorted(pairs.items()), 'Reading label maps'):
@@ -232,8 +232,8 @@ def _name_classes(out: Collector, numbers: list[int], example: Path) -> None:
                        if isinstance(value, int)]
     known = {_number(value) for value in out.map_values}
     for number in sorted(set(numbers) - known - {IGNORED}):
-        out.note('map_values', f'the value {_title(number)} of label maps is in no list of classes: such pixels have no '
-                 'class')
+        out.note('map_values', f'the value {_title(number)} of label maps is in no list of classes: such pixels have '
+                 'none')
 
 
 def _title(number: int) -> str:

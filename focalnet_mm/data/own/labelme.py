@@ -28,7 +28,7 @@ def is_labelme(content: Any) -> bool:
 
 def labelme_files(folder: Folder, most: int | None = None) -> list[Path]:
     """The JSON files of LabelMe's form, at most so many."""
-    found = []
+    found: list[Path] = []
     for path in folder.ending('.json'):
         if len(found) == most:
             break

@@ -128,8 +128,8 @@ def _polygon(value: Mapping[str, Any], result: Mapping[str, Any], picture: Pictu
 def _ellipse(value: Mapping[str, Any], result: Mapping[str, Any], picture: Picture) -> tuple[Any, Any]:
     scale = _scale(result, picture)
     x, y = np.array([value['x'], value['y']], float) * scale
-    return None, [ellipse(x, y, *np.array([value['radiusX'], value['radiusY']], float) * scale,
-                          value.get('rotation') or 0)]
+    radius_x, radius_y = np.array([value['radiusX'], value['radiusY']], float) * scale
+    return None, [ellipse(x, y, radius_x, radius_y, value.get('rotation') or 0)]
 
 
 def _brush(value: Mapping[str, Any], result: Mapping[str, Any], picture: Picture) -> tuple[Any, Any]:

@@ -90,7 +90,7 @@ def _pictures(data: OwnData, looks: dict[Path, Look]) -> Iterator[Problem]:
             continue
         orientation = read_header(picture.path).orientation
         if orientation != 1 and picture.path not in annotated_as_stored:
-            yield Problem('orientation', f'{_name(data, picture.path)} is turned by its EXIF orientation {orientation}; '
+            yield Problem('orientation', f'{_name(data, picture.path)} is turned by EXIF orientation {orientation}: '
                           'see that its annotations are of the turned picture', picture.path)
     for kind, words, forms in (('channels', '{} channels', _CHANNELS), ('depth', '{} bits', _Depths())):
         counts = Counter(forms.get(look.mode, 3) for look in looks.values() if look.mode)
@@ -110,8 +110,8 @@ class _Depths(dict):
 def _boxes(data: OwnData) -> Iterator[Problem]:
     corners = looks_like_corners(data)
     if corners:
-        yield Problem('corners', f'{corners} of {sum(len(picture.annotations) for picture in data.pictures)} boxes reach '
-                      'out of their pictures, and all would lie within if width and height were right and bottom')
+        yield Problem('corners', f'{corners} boxes reach out of their pictures, and all of the data would lie within '
+                      'if width and height were right and bottom')
     empty = [picture for picture in data.pictures if picture.height and not picture.annotations]
     if data.task in ('boxes', 'instances') and empty:
         yield Problem('no_objects', f'{len(empty)} of {len(data.pictures)} pictures show no object, '
@@ -145,7 +145,8 @@ def _box_problem(picture: Picture, box: tuple[float, float, float, float]) -> tu
         return 'empty', f'has a box of {right - left:g} × {bottom - top:g} pixels'
     if (left < -_SLACK or top < -_SLACK or right > picture.width + _SLACK or bottom > picture.height + _SLACK):
         return 'outside', f'has the box {shown} in a picture of {picture.width} × {picture.height}'
-    scale = min(_USUAL_SIZE[0] / min(picture.height, picture.width), _USUAL_SIZE[1] / max(picture.height, picture.width))
+    sides = sorted((picture.height, picture.width))
+    scale = min(usual / side for usual, side in zip(_USUAL_SIZE, sides))
     if math.sqrt((right - left) * (bottom - top)) * scale < _TINY:
         return 'tiny', f'has {right - left:.3g} × {bottom - top:.3g} pixels'
     return None, ''
@@ -182,14 +183,14 @@ def _classes(data: OwnData) -> Iterator[Problem]:
     for picture in data.pictures:
         for label in labels_of(data, picture):
             pictures[label][picture.split] += 1
-    splits = {picture.split for picture in data.pictures} & {'train', 'val'}
+    splits = [split for split in ('train', 'val') if any(picture.split == split for picture in data.pictures)]
     for label, name in enumerate(data.classes):
         found = pictures[label]
         if not found:
             yield Problem('unused_class', f'nothing belongs to the class {name!r}')
-        elif lacking := sorted(split for split in splits if split not in found and len(splits) > 1):
+        elif len(splits) > 1 and (lacking := [split for split in splits if split not in found]):
             where = ', '.join(f'{found[split]} of {split}' for split in SPLITS if split in found)
-            yield Problem('one_split', f'{name!r} is in no picture of {" and ".join(lacking)}, but in {where or "others"}')
+            yield Problem('one_split', f'{name!r} is in no picture of {" and ".join(lacking)}, but in {where}')
 
 
 def _equal(data: OwnData, looks: dict[Path, Look]) -> Iterator[Problem]:

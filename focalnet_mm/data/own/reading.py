@@ -85,8 +85,8 @@ def read_data(root: str | os.PathLike, format: str | None = None, tell: Callable
         raise ValueError(f'There is no format {format!r}: choose one of {", ".join(FORMATS)}.')
     folder = Folder(root)
     if not folder.pictures:
-        raise ValueError(f'{folder.root} holds no picture, in no folder below it either: name the folder that holds the '
-                         'pictures and their annotations.')
+        raise ValueError(f'{folder.root} holds no picture, and no folder below it does: name the folder that holds '
+                         'the pictures and their annotations.')
     if format is None:
         format = _choose(folder)
         tell(f'{folder.root} is read as {format}: {_FORMATS[format].holds}.')

@@ -117,8 +117,8 @@ def _units(data: OwnData, pictures: Sequence[Picture], least: int) -> list[list[
                                                                        if picture.height]))]
     units = _join(pictures, alike, groups)
     if groups and len(units) < least:
-        data.problems.append(Problem('groups', f'{len(units)} groups are too few to split into {least}: pictures of one '
-                                     'group may stand on both sides'))
+        data.problems.append(Problem('groups', f'{len(units)} groups are too few to split into {least}: pictures of '
+                                     'one group may stand on both sides'))
         units = _join(pictures, alike, {})
     return units
 

@@ -18,8 +18,8 @@ __all__ = ['read', 'tables']
 _HEADINGS = dict(
     picture=('path', 'filename', 'file', 'image', 'imagepath', 'imagename', 'imageid', 'img', 'imgpath', 'imgname',
              'filepath', 'picture'),
-    label=('label', 'labels', 'class', 'classes', 'classname', 'category', 'categoryname', 'categories', 'target', 'tag',
-           'tags'),
+    label=('label', 'labels', 'class', 'classes', 'classname', 'category', 'categoryname', 'categories', 'target',
+           'tag', 'tags'),
     split=('split', 'subset', 'set', 'partition'),
     left=('x1', 'xmin', 'left', 'x0', 'bboxxmin'), top=('y1', 'ymin', 'top', 'y0', 'bboxymin'),
     right=('x2', 'xmax', 'right', 'bboxxmax'), bottom=('y2', 'ymax', 'bottom', 'bboxymax'),
@@ -46,7 +46,7 @@ def read(out: Collector) -> None:
     """Read all files of a folder."""
     found = tables(out.folder)
     if not found:
-        raise ValueError(f'No CSV file in {out.folder.root} has headings for the picture (such as path) and for its class '
+        raise ValueError(f'No CSV file in {out.folder.root} has headings for the picture (such as path) and its class '
                          '(such as label).')
     contents = {path: _rows(path) for path in found}
     names: set[str] = set()

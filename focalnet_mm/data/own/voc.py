@@ -15,7 +15,7 @@ __all__ = ['read', 'voc_files']
 
 def voc_files(folder: Folder, most: int | None = None) -> list[Path]:
     """The XML files of VOC's form, at most so many."""
-    found = []
+    found: list[Path] = []
     for path in folder.ending('.xml'):
         if len(found) == most:
             break
@@ -44,9 +44,9 @@ def read(out: Collector) -> None:
     first = 0 if any(start is not None and start < 1 for start in starts) else 1
     for path, root in out.track(roots, 'Reading pictures'):
         name = (root.findtext('filename') or '').strip() or path.stem
-        size = tuple(int(_number(root.find(f'size/{side}')) or 0) for side in ('height', 'width'))
+        height, width = (int(_number(root.find(f'size/{side}')) or 0) for side in ('height', 'width'))
         split = splits.get(path.stem) or split_of(out.folder.relative(path).parts[:-1])
-        picture = out.named(name, path.parent, split, size, path.stem)
+        picture = out.named(name, path.parent, split, (height, width), path.stem)
         for number, element in enumerate(root.findall('object')):
             corners = [_number(element.find(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax')]
             polygon = _polygon(element, first)

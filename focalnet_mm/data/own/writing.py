@@ -42,7 +42,8 @@ class Written:
 
 
 _WRITERS = dict(boxes=('CocoDataset', written_boxes.write), instances=('CocoDataset', written_boxes.write),
-                panoptic=('CocoPanopticDataset', written_segments.write), semantic=('BaseSegDataset', written_maps.write),
+                panoptic=('CocoPanopticDataset', written_segments.write),
+                semantic=('BaseSegDataset', written_maps.write),
                 classes=('CustomDataset', written_lists.write_classes),
                 labels=('MultiLabelDataset', written_lists.write_labels))
 
@@ -117,8 +118,8 @@ def _check_folder(folder: Path) -> None:
     changed = [name for name, digest in made.settings.get('digests', {}).items()
                if (folder / name).is_file() and _digest(folder / name) != digest]
     if changed:
-        raise FileExistsError(f'{folder / changed[0]} was changed since it was written: choose another folder, or remove '
-                              'it if it is not needed.')
+        raise FileExistsError(f'{folder / changed[0]} was changed since it was written: choose another folder, or '
+                              'remove it if it is not needed.')
 
 
 def _digest(path: Path) -> str:

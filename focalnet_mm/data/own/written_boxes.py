@@ -20,7 +20,7 @@ def write(data: OwnData, pictures: Sequence[Picture], root: Path, folder: Path,
     Returns:
         The file below the folder, ``data_prefix`` and further arguments of ``CocoDataset``.
     """
-    entries = []
+    entries: list[dict[str, Any]] = []
     for image_id, picture in enumerate(pictures, start=1):
         for annotation in picture.annotations:
             entries.append(dict(id=len(entries) + 1, image_id=image_id, category_id=annotation.label + 1,

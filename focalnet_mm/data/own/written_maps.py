@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +42,7 @@ def write(data: OwnData, pictures: Sequence[Picture], root: Path, folder: Path,
         ValueError: There are more classes than mmseg can read.
     """
     if len(data.classes) > _MOST_CLASSES:
-        raise ValueError(f'The data has {len(data.classes)} classes, but mmseg reads label maps in 8 bits, with at most '
+        raise ValueError(f'The data has {len(data.classes)} classes, but mmseg reads label maps in 8 bits, of at most '
                          f'{_MOST_CLASSES} classes: merge some.')
     # One layout for all splits, so that a config names it once.
     everything = [picture for picture in data.pictures if picture.split]
@@ -102,8 +101,9 @@ def _layout_of(ours: Path, theirs: Path) -> _Layout:
     while above and other and above[-1] == other[-1]:
         above.pop()
         other.pop()
-    same = len(os.path.commonprefix([ours.name, theirs.name]))
-    same = min(same, len(ours.stem), len(theirs.stem))
+    same = 0
+    while same < min(len(ours.stem), len(theirs.stem)) and ours.name[same] == theirs.name[same]:
+        same += 1
     return _Layout('/'.join(above), '/'.join(other), ours.name[same:], theirs.name[same:])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -93,7 +94,8 @@ def _pictures(out: Collector, content: Mapping[str, Any], file: Path) -> Iterato
         elif place.is_dir():
             below = [path for path in out.folder.pictures if path.is_relative_to(place)]
             inside = below or sorted(path for path in place.rglob('*') if path.suffix.lower() in IMAGE_ENDINGS)
-            yield from ((path, split) for path in inside if not (path in seen or seen.add(path)))
+            yield from ((path, split) for path in inside if path not in seen)
+            seen.update(inside)
         elif place.suffix.lower() in IMAGE_ENDINGS:
             yield place, split
         else:
@@ -160,7 +162,8 @@ def _read_line(out: Collector, picture: Picture, line: str, pose: int, where: st
             x, y, w, h = rest[0] * width, rest[1] * height, rest[2] * width, rest[3] * height
             out.add(picture, int(label), (x - w / 2, y - h / 2, x + w / 2, y + h / 2))
         elif len(rest) >= 6 and len(rest) % 2 == 0:
-            out.add(picture, int(label), None, [[value * side for value, side in zip(rest, (width, height) * len(rest))]])
+            sides = itertools.cycle((width, height))
+            out.add(picture, int(label), None, [[value * side for value, side in zip(rest, sides)]])
         else:
             raise ValueError(f'{len(values)} numbers')
     except (ValueError, OverflowError) as error:
