@@ -191,8 +191,8 @@ def write_cvat(sources, folder, masks='polygons'):
                        f'width="{source.width}" height="{source.height}">{"".join(shapes)}</image>')
     labels = ''.join(f'<label><name>{name}</name></label>' for name in THING_CLASSES)
     (folder / 'annotations.xml').write_text(
-        f'<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</version><meta><task><labels>{labels}</labels>'
-        f'</task></meta>{"".join(entries)}</annotations>', encoding='utf-8')
+        '<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</version><meta><task>'
+        f'<labels>{labels}</labels></task></meta>{"".join(entries)}</annotations>', encoding='utf-8')
 
 
 def write_labelstudio(sources, folder, masks='polygons'):

@@ -58,7 +58,7 @@ def check_line(name: str, path: Path) -> str:
     """
     if name != name.strip() or len(name.splitlines()) > 1 or not _is_utf8(name):
         shown = os.fspath(path).encode('utf-8', 'backslashreplace').decode()
-        raise ValueError(f'The libraries read names of pictures from lists, in which {shown!r} cannot stand: rename '
+        raise ValueError(f'The libraries read names of pictures from lists, in which {shown} cannot stand: rename '
                          'it, without line breaks, blanks at its ends and bytes that are not UTF-8.')
     return name
 
