@@ -91,6 +91,8 @@ def read_data(root: str | os.PathLike, format: str | None = None, tell: Callable
         format = _choose(folder)
         tell(f'{folder.root} is read as {format}: {_FORMATS[format].holds}.')
     elif format != 'labelmaps' and not _FORMATS[format].looks_so(folder):
+        # The reader may know what is wrong.
+        _FORMATS[format].read(Collector(folder, tell))
         found = _find_formats(folder)
         raise ValueError(f'{folder.root} is not in the format {format} ({_FORMATS[format].holds}); it looks like '
                          f'{" and ".join(found) or "none that is known"}.')
