@@ -101,6 +101,33 @@ class TestWherePicturesLie:
         assert [problem.kind for problem in data.problems] == ['missing']
         assert data.pictures[0].height == 0
 
+    def test_one_name_in_each_split(self, tmp_path):
+        """Files of one folder about pictures of equal names are not about the same pictures."""
+        for number, split in enumerate(formats.SPLITS):
+            save(tmp_path / 'images' / split / '1.png', (16 + number, 16))
+            (tmp_path / f'{split}.json').write_text(json.dumps(dict(
+                images=[dict(id=1, file_name='1.png')], categories=[dict(id=1, name='a')],
+                annotations=[dict(id=1, image_id=1, category_id=1, bbox=[1, 1, 5, 5])])))
+        data = read_data(tmp_path, tell=quiet)
+        assert sorted((picture.split, picture.width) for picture in data.pictures) == [('train', 16), ('val', 17)]
+
+    def test_a_file_of_all_and_one_of_each_split(self, sources, tmp_path, told):
+        formats.write_coco(sources, tmp_path)
+        both = [json.loads((tmp_path / f'{split}.json').read_text()) for split in formats.SPLITS]
+        both[0]['images'] += both[1]['images']
+        (tmp_path / 'all.json').write_text(json.dumps(both[0]))
+        data = read_data(tmp_path, tell=told.append)
+        assert any('all.json is passed by' in line for line in told)
+        assert sum(len(picture.annotations) for picture in data.pictures) == sum(
+            len(source.objects) for source in sources)
+
+    def test_a_picture_in_two_splits(self, sources, tmp_path, told):
+        formats.write_coco(sources[:1], tmp_path)
+        (tmp_path / 'val.json').write_text((tmp_path / 'train.json').read_text())
+        data = read_data(tmp_path, tell=told.append)
+        assert [(picture.split, len(data.pictures)) for picture in data.pictures] == [('train', 1)]
+        assert {problem.kind for problem in data.problems} == {'two_splits'}
+
     def test_names(self, sources, tmp_path, told):
         """Blanks, commas, letters of any script, capitals in endings, nested folders, links and bytes of no encoding."""
         names = ['a b.JPG', 'a,b;c.jpeg', 'größe/日本 ж.Jpg', "o'neil & <co>.jpg", os.fsdecode(b'caf\xe9.jpg')]
