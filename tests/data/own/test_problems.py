@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 
 from focalnet_mm.data.own import KINDS, Annotation, OwnData, Picture, find_problems, fix_data, read_data, split_data
 from tests.helpers import formats
+from tests.helpers.tools import ROOT
 
 
 def quiet(line):
@@ -277,6 +278,13 @@ def test_kinds():
     with pytest.raises(ValueError, match="there is no problem 'outsied': name some of"):
         fix_data(OwnData(None, 'coco', 'boxes', []), ['outsied'])
     assert {cure for _, cure in KINDS.values()} == {'', 'leaves out', 'mends'}
+
+
+def test_docs_list_the_kinds():
+    lines = (ROOT / 'docs' / 'formats.md').read_text().splitlines()
+    listed = [line for line in lines if line.startswith('| `') and line.count('|') == 4]
+    kinds_listed = {tuple(cell.strip(' `') for cell in line.strip('|').split('|')) for line in listed}
+    assert {(kind, what, cure) for kind, (what, cure) in KINDS.items()} <= kinds_listed
 
 
 def test_fixing_all_leaves_data_that_can_be_split(tmp_path):
