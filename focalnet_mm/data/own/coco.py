@@ -15,25 +15,13 @@ from .headers import large_pictures
 from .masks import encode, rle_box
 from .records import Picture
 
-__all__ = ['coco_files', 'is_coco', 'read']
-
-
-def is_coco(content: Any) -> bool:
-    """Whether a JSON is COCO's, with objects or segments."""
-    return (isinstance(content, dict) and isinstance(content.get('images'), list)
-            and isinstance(content.get('annotations'), list) and isinstance(content.get('categories'), list))
+__all__ = ['coco_files', 'read']
 
 
 def coco_files(folder: Folder) -> list[Path]:
     """The JSON files of COCO's form."""
-    found = []
-    for path in folder.ending('.json'):
-        try:
-            if is_coco(folder.load_json(path)):
-                found.append(path)
-        except ValueError:
-            continue
-    return found
+    return [path for path in folder.ending('.json')
+            if {'images', 'annotations', 'categories'} <= folder.outline(path).lists]
 
 
 def read(out: Collector) -> None:
