@@ -8,17 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rich.progress import Progress
-
 from .classes import things_first
 from .folder import Folder, split_of
 from .headers import Header, read_header
+from .progress import track
 from .records import Annotation, OwnData, Picture, Problem
 
 __all__ = ['Collector', 'polygon_box']
 
 _T = TypeVar('_T')
-_MANY = 200
 
 
 class Collector:
@@ -54,8 +52,7 @@ class Collector:
 
     def track(self, items: Sequence[_T], what: str) -> Iterator[_T]:
         """Go through items, many of them under a progress bar."""
-        with Progress(transient=True, disable=len(items) < _MANY) as progress:
-            yield from progress.track(items, description=what)
+        return track(items, what)
 
     def note(self, kind: str, text: str, picture: Path | None = None, annotation: int | None = None,
              done: str = 'kept', said: tuple[int, int] | None = None) -> None:

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import imagehash
 import numpy as np
 from PIL import Image
-from rich.progress import Progress
 
 from .headers import large_pictures
+from .progress import track
 
 __all__ = ['Look', 'equal_pictures', 'look_at']
 
@@ -54,11 +54,10 @@ def look_at(paths: Sequence[Path]) -> dict[Path, Look]:
         What each looks like, in the given order.
     """
     # Pillow lets go of Python's lock where it decodes.
-    with large_pictures(), warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool, \
-            Progress(transient=True, disable=len(paths) < 200) as progress:
+    with large_pictures(), warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter('ignore')
         looks = pool.map(_look_again, paths)
-        return dict(zip(paths, progress.track(looks, total=len(paths), description='Looking at the pictures')))
+        return dict(zip(paths, track(looks, 'Looking at the pictures', len(paths))))
 
 
 def _look_again(path: Path) -> Look:
