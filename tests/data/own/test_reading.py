@@ -174,6 +174,15 @@ def test_class_folders(with_splits, sources, tmp_path, told):
                      for source in sources}
 
 
+def test_a_class_called_train(sources, tmp_path, told):
+    for source, name in zip(sources, ('car', 'train', 'bus', 'test') * 2):
+        (tmp_path / 'images' / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'images' / name / source.path.name).write_bytes(source.path.read_bytes())
+    data = read_data(tmp_path, tell=told.append)
+    assert data.classes == ['bus', 'car', 'test', 'train']
+    assert {picture.split for picture in data.pictures} == {None}
+
+
 @pytest.mark.parametrize(('what', 'task'), [('classes', 'classes'), ('labels', 'labels'), ('columns', 'labels')])
 def test_tables_of_classes(what, task, sources, tmp_path, told):
     formats.write_csv(sources, tmp_path, what)
