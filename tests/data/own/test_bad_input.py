@@ -129,7 +129,7 @@ class TestWherePicturesLie:
         assert {problem.kind for problem in data.problems} == {'two_splits'}
 
     def test_names(self, sources, tmp_path, told):
-        """Blanks, commas, letters of any script, capitals in endings, nested folders, links and bytes of no encoding."""
+        """Blanks, commas, letters of any script, capitals in endings, nested folders, links, bytes of no encoding."""
         names = ['a b.JPG', 'a,b;c.jpeg', 'größe/日本 ж.Jpg', "o'neil & <co>.jpg", os.fsdecode(b'caf\xe9.jpg')]
         formats.write_voc(sources[:5], tmp_path)
         for source, name in zip(sources, names):
@@ -286,7 +286,7 @@ class TestDamagedFiles:
     def test_video_of_cvat(self, sources, tmp_path):
         formats.write_cvat(sources, tmp_path)
         (tmp_path / 'annotations.xml').write_text('<annotations><track id="0" label="a"/></annotations>')
-        with pytest.raises(ValueError, match='"CVAT for video": export the task as "CVAT for images 1.1"'):
+        with pytest.raises(ValueError, match=r'"CVAT for video": export the task as "CVAT for images 1\.1"'):
             read_data(tmp_path, tell=quiet)
 
 

@@ -89,7 +89,7 @@ class TestBoxes:
         entry = content['annotations'][0]
         entry.update(bbox=[80, 80, 40, 40], segmentation=[[80, 80, 120, 80, 120, 120, 80, 120]])
         data = read()
-        fix_data(data, 'all'.split())
+        fix_data(data, ['all'])
         assert data.pictures[0].annotations[0].segmentation == [[80, 80, 96, 80, 96, 96, 80, 96]]
 
     def test_corners_for_sizes(self, sources, tmp_path):

@@ -40,9 +40,10 @@ def labelme(folder, *shapes, **more):
 
 
 def labelstudio(folder, kind, **value):
-    (folder / 'a.json').write_text(json.dumps([dict(id=1, data=dict(image='/data/local-files/?d=set/a.png'), annotations=[
-        dict(was_cancelled=True, result=[]), dict(result=[dict(
-            id='r', type=kind, original_width=200, original_height=100, value={**value, kind: ['x']})])])]))
+    result = dict(id='r', type=kind, original_width=200, original_height=100, value={**value, kind: ['x']})
+    (folder / 'a.json').write_text(json.dumps([dict(
+        id=1, data=dict(image='/data/local-files/?d=set/a.png'),
+        annotations=[dict(was_cancelled=True, result=[]), dict(result=[result])])]))
     return read_data(folder, tell=quiet)
 
 

@@ -3,11 +3,22 @@
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from focalnet_mm.data.own import Annotation, OwnData, Picture, find_problems, read_data, read_split, split_data, write_split
+from focalnet_mm.data.own import (
+    Annotation,
+    OwnData,
+    Picture,
+    find_problems,
+    read_data,
+    read_split,
+    split_data,
+    write_split,
+)
+from focalnet_mm.data.own.looks import equal_pictures, look_at
 from tests.helpers import formats
 
 
@@ -139,6 +150,19 @@ class TestEqualPictures:
         find_problems(data)
         assert moved.path in {problem.picture for problem in data.problems if problem.kind in ('leak', 'near_leak')}
 
+    def test_one_hash_is_not_one_picture(self, tmp_path):
+        """Waves of the same signs, which are what the hash sees, and of other heights."""
+        rng = np.random.default_rng(0)
+        signs = rng.permutation([-1.0, 1.0] * 32).reshape(8, 8)
+        for name in 'ab':
+            waves = np.zeros((32, 32))
+            waves[:8, :8] = signs * (20 + rng.exponential(60, (8, 8)))
+            waves[0, 0] = 128 * 32
+            Image.fromarray(np.clip(cv2.idct(waves), 0, 255).astype(np.uint8)).save(tmp_path / f'{name}.png')
+        one, other = looks = look_at([tmp_path / 'a.png', tmp_path / 'b.png']).values()
+        assert (one.hash ^ other.hash).bit_count() <= 6
+        assert list(equal_pictures(dict(zip('ab', looks)))) == []
+
     def test_where_nearly_all_look_alike(self, many, tmp_path):
         """Sections of one thing, say: they are split all the same, and it is said."""
         base = np.asarray(Image.open(many[0]).convert('L').resize((64, 64)), np.int16)
@@ -218,8 +242,8 @@ class TestFile:
         """As spreadsheets save it: a mark of the byte order, semicolons, capitals."""
         path = tmp_path / 'split.csv'
         write_split(data, path)
+        data.pictures[1].split = 'test'
         with pytest.raises(FileExistsError, match='there with another split: read it with read_split'):
-            data.pictures[1].split = 'test'
             write_split(data, path)
         lines = path.read_bytes().replace(b',train,', b';Test;').replace(b'picture,split,group', b'picture;split;group')
         lines = b'\n'.join(line for line in lines.split(b'\n') if b'"' not in line and b'group 4' not in line)
