@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -18,7 +18,9 @@ from .drawing import Window, colours_of, draw, whole, window_around
 from .sources import Files
 from .statistics import histogram, is_drawable, mean_side, per_class, per_split, quantiles, split_of, splits_of
 
-__all__ = ['Album', 'contents_of']
+__all__ = ['Album', 'contents_of', 'spread']
+
+T = TypeVar('T')
 
 # Of so many classes examples are drawn: half of them with the most, half with the fewest annotations.
 _CLASSES_SHOWN = 40
@@ -71,40 +73,32 @@ def contents_of(data: OwnData, album: Album, files: Files, tell: Callable[[str],
         What ``report.json`` holds.
     """
     maps = [i for i, picture in enumerate(data.pictures) if picture.label_map]
-    read = _spread(maps, _MOST_LABEL_MAPS)
+    read = spread(maps, _MOST_LABEL_MAPS)
     notes = []
     if len(read) < len(maps):
         notes.append(f'Pixels are counted in {len(read)} of the {len(maps)} label maps, spread evenly.')
         tell(notes[0])
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        pixels = {i: _pixels(files, data.pictures[i]) for i in progress.track(read, description='label maps')}
+        pixels = {i: files.pixels(data.pictures[i]) for i in progress.track(read, description='label maps')}
         classes = per_class(data, pixels)
         _Examples(data, classes, pixels, album, files, progress).add_all()
         shown = _shown(data, album, files, progress)
     colours = colours_of(data)
     for row in classes:
-        row['colour'] = '#%02x%02x%02x' % colours[row['label'] if 0 <= row['label'] < len(data.classes) else -1]
-        row['name'] = printable(row['name']) if row['name'] is not None else f'number {row["label"]}, which has no name'
+        known = row['name'] is not None
+        row['colour'] = '#{:02x}{:02x}{:02x}'.format(*colours[row['label'] if known else -1])
+        row['name'] = printable(row['name']) if known else f'number {row["label"]}, which has no name'
     return dict(
         root=printable(data.root), format=data.format, task=data.task, notes=notes, splits=per_split(data),
         pictures=_picture_sizes(data.pictures), objects=_object_sizes(data.pictures), classes=classes,
         examples_of=sum('examples' in row for row in classes), shown=shown, problems=_problems(data))
 
 
-def _spread(items: Sequence[int], most: int) -> list[int]:
-    """So many items at most, spread evenly."""
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """So many of some items at the most, spread evenly over them."""
     if len(items) <= most:
         return list(items)
     return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int).tolist()]
-
-
-def _pixels(files: Files, picture: Picture) -> Counter[int]:
-    """Number of pixels of each class; nothing where the map cannot be read, which is among the problems."""
-    try:
-        labels, counts = np.unique(files.labels(picture), return_counts=True)
-    except (OSError, ValueError):
-        return Counter()
-    return Counter({label: count for label, count in zip(labels.tolist(), counts.tolist()) if label >= 0})
 
 
 def _picture_sizes(pictures: Sequence[Picture]) -> dict[str, Any]:
@@ -168,7 +162,7 @@ class _Examples:
         for row in self._progress.track(self._rows, description='examples'):
             places = self._places[row['label']]
             row['examples'] = [self._drawn(row['label'], *places[i])
-                               for i in _spread(range(len(places)), _EXAMPLES)]
+                               for i in spread(range(len(places)), _EXAMPLES)]
 
     def _drawn(self, label: int, index: int, number: int | None) -> dict[str, Any]:
         picture = self._data.pictures[index]
@@ -181,7 +175,7 @@ def _shown(data: OwnData, album: Album, files: Files, progress: Progress) -> lis
     splits = splits_of(data)
     places: list[int] = []
     for split in splits:
-        places += _spread([i for i, picture in enumerate(data.pictures) if split_of(picture) == split],
+        places += spread([i for i, picture in enumerate(data.pictures) if split_of(picture) == split],
                           -(-_PICTURES_SHOWN // len(splits)))
     colours = colours_of(data)
     return [_drawn(data.pictures[i], whole(data.pictures[i]), colours, album, files)
@@ -191,8 +185,9 @@ def _shown(data: OwnData, album: Album, files: Files, progress: Progress) -> lis
 def _drawn(picture: Picture, window: Window, colours: Sequence[tuple[int, int, int]], album: Album, files: Files,
            chosen: int | None = None) -> dict[str, Any]:
     """An entry of a picture: where it is in the album, or why it is not."""
-    entry: dict[str, Any] = dict(picture=printable(picture.path), name=printable(picture.path.name), split=split_of(picture), size=[
-        picture.width, picture.height], labels=_labels(picture, None))
+    entry: dict[str, Any] = dict(
+        picture=printable(picture.path), name=printable(picture.path.name), split=split_of(picture),
+        size=[picture.width, picture.height], labels=_labels(picture, None))
     try:
         if not (picture.height and picture.width):
             raise ValueError(f'{picture.path} cannot be read.')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import cv2
 import numpy as np
 
@@ -27,14 +29,14 @@ class Files:
         self._data = data
 
     def image(self, picture: Picture, scale: float) -> np.ndarray:
-        """A picture as it is stored, whatever its EXIF orientation, perhaps at a fraction of its size.
+        """A picture as the libraries load it, turned as its EXIF data says, perhaps at a fraction of its size.
 
         Args:
             picture: The picture.
             scale: To what fraction of its size it is shrunk afterwards, so that no more need be decoded.
 
         Returns:
-            BGR image (H, W, 3), uint8; the first three channels of more, and 16 bits scaled from their own range.
+            BGR image (H, W, 3), uint8, without transparency; 16 bits are scaled from their own range.
 
         Raises:
             ValueError: It cannot be read, or is too large.
@@ -45,7 +47,7 @@ class Files:
         factor = next((each for each in (8, 4, 2) if each * scale <= 1), 1) if is_jpeg else 1
         if picture.height * picture.width // factor**2 > _MOST_PIXELS:
             raise ValueError(f'{picture.path} has {picture.width} × {picture.height} pixels, too many to be drawn.')
-        flags = _REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION if factor > 1 else cv2.IMREAD_UNCHANGED
+        flags = _REDUCED[factor] if factor > 1 else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
         try:
             image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
         except cv2.error:
@@ -65,3 +67,11 @@ class Files:
             OSError: The same.
         """
         return read_label_map(self._data, picture)
+
+    def pixels(self, picture: Picture) -> Counter[int]:
+        """Number of pixels of each class in a label map; nothing where it cannot be read."""
+        try:
+            labels, counts = np.unique(self.labels(picture), return_counts=True)
+        except (OSError, ValueError):
+            return Counter()
+        return Counter({label: count for label, count in zip(labels.tolist(), counts.tolist()) if label >= 0})
