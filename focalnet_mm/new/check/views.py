@@ -14,12 +14,12 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 
+from ...data.own.label_maps import IGNORED
 from ...data.own.records import Annotation, OwnData, Picture
 from ...explain.figures import as_picture, reads_rgb
 from ...predict.predictor import Predictor
 from ..report import Finding, View
 from ..report.drawing import colours_of, draw, whole
-from .datasets import IGNORED
 
 __all__ = ['given', 'of_numbers', 'predicted', 'preprocessed']
 
