@@ -81,7 +81,8 @@ def test_the_chosen_class_stands_out():
 def test_a_small_object_is_shown_near(box):
     picture = Picture(None, 600, 1000, [Annotation(0, box)])
     window = window_around(picture, picture.annotations[0])
-    assert 0 <= window.left < window.right <= 1000 and 0 <= window.top < window.bottom <= 600
+    assert 0 <= window.left < window.right <= 1000
+    assert 0 <= window.top < window.bottom <= 600
     assert window.width < 250
     assert abs(window.width / window.height - 1000 / 600) < 0.1
     image, _ = drawn(600, 1000, picture.annotations, window)

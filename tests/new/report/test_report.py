@@ -142,7 +142,8 @@ def test_forms_of_pictures(tmp_path):
     assert 'damaged.png' in shown['damaged.png']['problem']
     for name in ('16.png', 'grey16.tif'):
         image = cv2.imread(str(tmp_path / 'out' / 'report' / shown[name]['file']))
-        assert image.max() > 230 and image.min() < 30, name
+        assert image.max() > 230, name
+        assert image.min() < 30, name
     assert (shown['turned.jpg']['height'], shown['turned.jpg']['width']) == (120, 80)
     assert found['splits']['train']['unreadable'] == 1
 
