@@ -20,7 +20,7 @@ class Annotation:
 
     #: Which of the classes.
     label: int
-    #: Left, top, right and bottom in pixels of the picture as it is stored, before its EXIF orientation is applied.
+    #: Left, top, right and bottom in pixels of the picture as the libraries load it: its EXIF orientation applied.
     box: tuple[float, float, float, float]
     #: COCO's polygons or RLE in the same pixels; nothing where only the box is known.
     segmentation: Any = None
@@ -33,13 +33,13 @@ class Picture:
     """A picture and what is annotated in it."""
 
     path: Path
-    #: In pixels, as stored; 0 where it cannot be read.
+    #: In pixels, as the libraries load it; 0 where it cannot be read or is not there.
     height: int
     width: int
     annotations: list[Annotation] = field(default_factory=list)
     #: The classes of the picture as a whole.
     labels: tuple[int, ...] = ()
-    #: A picture of the same size with the class of each pixel.
+    #: A picture of the same size that tells the class of each pixel: by what :attr:`OwnData.map_values` says.
     label_map: Path | None = None
     #: One of :data:`SPLITS`, where the data has it or it was drawn.
     split: str | None = None
@@ -60,6 +60,8 @@ class Problem:
     annotation: int | None = None
     #: What became of it: ``'kept'``, ``'left out'`` or ``'mended'``.
     done: str = 'kept'
+    #: Height and width of the picture as its annotations name them, where these are wrong.
+    said: tuple[int, int] | None = None
 
 
 @dataclass
@@ -76,5 +78,7 @@ class OwnData:
     problems: list[Problem] = field(default_factory=list)
     #: Of panoptic data, which classes are areas and not objects.
     stuff: frozenset[int] = frozenset()
+    #: What the values of label maps stand for: value, or colour in RGB, to class. Other values have no class.
+    map_values: dict[int | tuple[int, int, int], int] = field(default_factory=dict)
     #: Colour of each class in RGB, where the data names them.
     palette: list[tuple[int, int, int]] | None = None
