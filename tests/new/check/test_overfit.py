@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
@@ -37,14 +37,15 @@ def test_losses_are_those_of_a_runner(name, tmp_path):
     losses = overfit(copy.deepcopy(model), cfg, batches, STEPS)
     assert _tensors(batches) == _tensors(kept)
 
-    optimizer = Config(dict(cfg.optim_wrapper, accumulative_counts=1))
+    optimizer = ConfigDict(cfg.optim_wrapper, accumulative_counts=1)
     loader = DataLoader([*itertools.islice(itertools.cycle(kept), STEPS)], batch_size=None, collate_fn=copy.deepcopy)
     runner = Runner(
         model, str(tmp_path / 'work'), train_dataloader=loader, optim_wrapper=optimizer,
-        default_scope=cfg.default_scope, train_cfg=dict(type='IterBasedTrainLoop', max_iters=STEPS, val_interval=10**6), log_level='WARNING',
-        param_scheduler=dict(type='LinearLR', start_factor=1 / (STEPS // 5), begin=0, end=STEPS // 5 - 1,
+        default_scope=cfg.default_scope, log_level='WARNING',
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=STEPS, val_interval=10**6),
+        param_scheduler=dict(type='LinearLR', start_factor=1 / (STEPS // 5), begin=0, end=STEPS // 5,
                              by_epoch=False),
-        default_hooks=dict(checkpoint=None, logger=dict(type='LoggerHook', interval=1)))
+        default_hooks=dict(checkpoint=None, sampler_seed=None, logger=dict(type='LoggerHook', interval=1)))
     runner.train()
     np.testing.assert_allclose(losses, runner.message_hub.get_scalar('train/loss').data[0], rtol=1e-5)
 
