@@ -72,10 +72,11 @@ def test_batches_of_a_small_data_set(tmp_path):
 
 
 @pytest.mark.parametrize(('losses', 'level', 'part'), [
-    (np.linspace(3, 1, 20), 'passed', 'took the loss from 3 to 1 in 20 steps'),
+    ([3.5, 2.5, *np.linspace(2, 1.5, 16), 0.9, 1.1], 'passed',
+     'from 3 (the mean of the first 2 steps) to 1 (of the last 2) in 20 steps'),
     # Batches of which one is always harder.
     ([3, 1] * 10, 'warning', 'it does not fall'),
-    ([2.9, 0.9] * 2 + [1.1, 0.2] * 8, 'passed', 'from 2.9 to 0.2'),
+    ([2.9, 0.9] * 2 + [1.1, 0.2] * 8, 'passed', 'from 1.9 (the mean of the first 2 steps) to 0.65 (of the last 2)'),
     (np.linspace(1, 3, 20), 'warning', 'it does not fall'),
     ([0.0] * 20, 'warning', 'The loss is 0 from the first step'),
     ([2.0, 5.0, float('nan')], 'warning', 'The loss is nan in step 3 of training on 4 pictures alone, after 2 in the'),
