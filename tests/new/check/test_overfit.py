@@ -103,6 +103,14 @@ def test_a_training(lr, level, part, tmp_path):
 
 
 @pytest.mark.train
+@pytest.mark.parametrize('name', ['mmdet panoptic', 'mmseg binary of one class'])
+def test_predictions_are_drawn(name, tmp_path):
+    result = checked(name, tmp_path, train=True, steps=2)
+    assert told(result) == []
+    assert len(result.checked.predicted) == 4
+
+
+@pytest.mark.train
 def test_weights_that_are_not_there(tmp_path):
     result = checked('mmpretrain lists', tmp_path, after("load_from = 'nowhere.pth'"), train=True, steps=2)
     assert any(level == 'error' and 'nowhere.pth' in text for level, text in told(result))
