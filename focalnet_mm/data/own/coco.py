@@ -15,25 +15,13 @@ from .headers import large_pictures
 from .masks import encode, rle_box
 from .records import Picture
 
-__all__ = ['coco_files', 'is_coco', 'read']
-
-
-def is_coco(content: Any) -> bool:
-    """Whether a JSON is COCO's, with objects or segments."""
-    return (isinstance(content, dict) and isinstance(content.get('images'), list)
-            and isinstance(content.get('annotations'), list) and isinstance(content.get('categories'), list))
+__all__ = ['coco_files', 'read']
 
 
 def coco_files(folder: Folder) -> list[Path]:
     """The JSON files of COCO's form."""
-    found = []
-    for path in folder.ending('.json'):
-        try:
-            if is_coco(folder.load_json(path)):
-                found.append(path)
-        except ValueError:
-            continue
-    return found
+    return [path for path in folder.ending('.json')
+            if {'images', 'annotations', 'categories'} <= folder.outline(path).lists]
 
 
 def read(out: Collector) -> None:
@@ -121,9 +109,10 @@ def _read_object(out: Collector, picture: Picture, entry: Mapping[str, Any], lab
     if label is None:
         _unknown(out, picture, entry, path)
         return
-    segmentation = _segmentation(entry.get('segmentation'), picture)
-    box, corners = entry.get('bbox'), None
+    box = entry.get('bbox')
     try:
+        segmentation = _segmentation(entry.get('segmentation'))
+        corners: tuple[float, float, float, float]
         if box:
             x, y, width, height = map(float, box)
             corners = (x, y, x + width, y + height)
@@ -132,12 +121,12 @@ def _read_object(out: Collector, picture: Picture, entry: Mapping[str, Any], lab
         else:
             raise ValueError('neither a box nor a mask')
         out.add(picture, label, corners, segmentation, bool(entry.get('iscrowd') or entry.get('ignore')))
-    except (TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         out.note('malformed', f'annotation {entry.get("id")} of {path.name} is no object: {error}', picture.path,
                  done='left out')
 
 
-def _segmentation(found: Any, picture: Picture) -> Any:
+def _segmentation(found: Any) -> Any:
     """Polygons of at least three points, or run lengths; nothing where there are none."""
     if isinstance(found, dict):
         return dict(size=[int(side) for side in found['size']], counts=found['counts']) if found.get('counts') else None

@@ -230,7 +230,10 @@ def read_split(data: OwnData, path: str | os.PathLike) -> None:
     # A byte order mark is what spreadsheets add.
     text = Path(path).read_bytes().removeprefix(b'\xef\xbb\xbf').decode('utf-8', 'surrogateescape')
     delimiter = ';' if text.partition('\n')[0].count(';') else ','
-    rows = list(csv.DictReader(io.StringIO(text, newline=''), delimiter=delimiter))
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=''), delimiter=delimiter))
+    except csv.Error as error:
+        raise ValueError(f'{path} is no CSV that can be read: {error}') from None
     if not rows or not {'picture', 'split'} <= set(rows[0]):
         raise ValueError(f'{path} must begin with the line {",".join(_HEADINGS)} and name a picture a line.')
     pictures = {_relative(data, picture.path): picture for picture in data.pictures}
