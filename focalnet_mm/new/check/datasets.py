@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.progress import Progress
 
 from ...data.own.label_maps import IGNORED
+from ...data.own.progress import track
 from ...data.own.records import Annotation, OwnData, Picture
 from ...data.pictures import to_bgr
 from ..report import Files
@@ -80,15 +79,14 @@ def own_data(parts: Sequence[Items], root: Path) -> tuple[OwnData, OfDatasets]:
                   None)
     data = OwnData(root, ', '.join(dict.fromkeys(type(part.dataset).__name__ for part in parts)), 'classes',
                    list(classes))
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        for part in parts:
-            for index, info in enumerate(progress.track(part.infos(), total=len(part.dataset), description=part.key)):
-                picture, task = _picture(info, part)
-                tasks.add(task)
-                files.add(picture, part.dataset, index)
-                if not (picture.height and picture.width):
-                    picture.height, picture.width = files.size(picture)
-                data.pictures.append(picture)
+    for part in parts:
+        for index, info in enumerate(track(part.infos(), part.key, len(part.dataset))):
+            picture, task = _picture(info, part)
+            tasks.add(task)
+            files.add(picture, part.dataset, index)
+            if not (picture.height and picture.width):
+                picture.height, picture.width = files.size(picture)
+            data.pictures.append(picture)
     order = ('panoptic', 'instances', 'semantic', 'boxes', 'labels', 'classes')
     data.task = next((task for task in order if task in tasks), 'classes')
     palette = next((_meta(part.dataset).get('palette') for part in parts), None)

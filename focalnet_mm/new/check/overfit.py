@@ -72,7 +72,8 @@ def overfit(model: BaseModel, cfg: Config, batches: Sequence[Any], steps: int | 
     model.train()
     losses: list[float] = []
     started = time.monotonic()
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for i in progress.track(range(steps or MOST_STEPS), description='two batches by heart'):
             set_rates(i)
             # Preprocessors pad annotations in place.

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ...data.own.problems import KINDS
+from ...data.own.progress import track
 from ...data.own.records import OwnData, Picture, Problem
 from ...data.pictures import printable
 from .drawing import Window, colours_of, draw, whole, window_around
@@ -79,8 +80,9 @@ def contents_of(data: OwnData, album: Album, files: Files, tell: Callable[[str],
     if len(read) < len(maps):
         notes.append(f'Pixels are counted in {len(read)} of the {len(maps)} label maps, spread evenly.')
         tell(notes[0])
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        pixels = {i: files.pixels(data.pictures[i]) for i in progress.track(read, description='label maps')}
+    pixels = {i: files.pixels(data.pictures[i]) for i in track(read, 'label maps')}
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         classes = per_class(data, pixels)
         _Examples(data, classes, pixels, album, files, progress).add_all()
         shown = _shown(data, album, files, progress)
