@@ -133,6 +133,26 @@ def test_label_maps(colours, ending, shapes, tmp_path, told):
         assert (read_label_map(data, picture) == given.astype(int) - 1).all()
 
 
+@pytest.mark.parametrize(('pictures', 'maps'), [
+    ('images/training/{}.jpg', 'annotations/training/{}.png'), ('img_dir/train/{}.jpg', 'ann_dir/train/{}.png'),
+    ('JPEGImages/{}.jpg', 'SegmentationClass/{}.png'), ('train/images/{}.png', 'train/masks/{}.png'),
+    ('leftImg8bit/val/ulm/{}_leftImg8bit.png', 'gtFine/val/ulm/{}_gtFine_labelTrainIds.png'),
+    ('train/{}.png', 'trainannot/{}.png'), ('train/{}.jpg', 'train_masks/{}_mask.gif'), ('{}.jpg', '{}_mask.png'),
+    ('{}.JPG', 'labels/{}.BMP'), ('a/{}.jpg', 'b/{}.png')])
+def test_layouts_of_label_maps(pictures, maps, tmp_path, told):
+    from PIL import Image
+    for number in range(3):
+        for pattern, mode in ((pictures, 'RGB'), (maps, 'L')):
+            path = tmp_path / pattern.format(f'p_{number}')
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new(mode, (8, 8), number).save(path)
+    # Of the last one, neither folder says that it holds maps: it looks like classes.
+    assert find_formats(tmp_path) == (['folders'] if maps[0] == 'b' else ['labelmaps'])
+    data = read_data(tmp_path, 'labelmaps', told.append)
+    assert [(picture.path, picture.label_map) for picture in data.pictures] == [
+        (tmp_path / pictures.format(f'p_{number}'), tmp_path / maps.format(f'p_{number}')) for number in range(3)]
+
+
 def test_values_without_a_list(shapes, tmp_path, told):
     formats.write_labelmaps(shapes, tmp_path)
     (tmp_path / 'classes.txt').unlink()
