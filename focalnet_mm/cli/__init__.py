@@ -16,6 +16,7 @@ __all__ = ['COMMANDS', 'main', 'run']
 
 #: Word of the command line → module here, or the words that may follow.
 COMMANDS: dict[str, str | dict[str, str]] = {
+    'check': 'check',
     'train': 'train',
     'test': 'test',
     'predict': 'predict',
