@@ -12,12 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..backbone import block
+from .layers import DeformableAttention, PatchEmbed, PixelDecoder
+
 __all__ = ['FORMATS', 'check_installed', 'open_file', 'write_file']
 
 #: Format → ending of its files.
 FORMATS = {'onnx': '.onnx', 'torchscript': '.pt', 'pt2': '.pt2'}
 # Protocol buffers end at 2 GiB; weights beyond that go to a file of their own.
 _INLINE_BYTES = 1 << 30
+# What makes tensors of the sizes of maps and numbers of those again → the same for sizes that are left open.
+_DEFORMABLE: dict[str, Callable[[Any], nn.Module]] = dict(
+    MultiScaleDeformableAttention=DeformableAttention, MSDeformAttnPixelDecoder=PixelDecoder)
 
 
 def check_installed(to: str) -> None:
@@ -135,7 +141,11 @@ def _in_place_of(child: Any, to: str) -> nn.Module | None:
         return _Pointwise(child)
     if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size not in (1, (1, 1)):
         return _AdaptiveAvgPool(child.output_size if isinstance(child.output_size, tuple) else (child.output_size,) * 2)
+    if type(child) is block.PatchEmbed and to != 'torchscript' and PatchEmbed.fits(child):
+        return PatchEmbed(child)
     kind = type(child)
+    if kind.__name__ in _DEFORMABLE and kind.__module__.startswith(('mmcv.', 'mmdet.')):
+        return _DEFORMABLE[kind.__name__](child)
     if kind.__name__ == 'Upsample' and kind.__module__.startswith('mmseg.') and not child.size and (
             isinstance(child.scale_factor, float) and child.scale_factor.is_integer()):
         return _Upsample(child)
