@@ -10,22 +10,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import Size, centres
+from .frame import frame
 
 __all__ = ['DINO']
 
 
 class _Levels(NamedTuple):
-    """Maps of several sizes, and what of them is no padding. What holds for all images of a batch is given for one."""
+    """Maps of several sizes, and what of them is no padding, of each image or, where it is the same for all, of one."""
 
     #: Height and width of each.
     shapes: Sequence[Size]
-    #: Where each is padding, boolean (1, H, W).
+    #: Where each is padding, boolean (N or 1, H, W).
     masks: Sequence[Tensor]
-    #: The width and the height of each without padding (1, 2).
+    #: The width and the height of each without padding (N or 1, 2).
     sizes: Sequence[Tensor]
-    #: How much of each is no padding, in width and height (1, levels, 2).
+    #: How much of each is no padding, in width and height (N or 1, levels, 2).
     ratios: Tensor
-    #: The masks in one row (1, the sum of H * W), if there is any padding.
+    #: The masks in one row (N or 1, the sum of H * W), if there is any padding.
     padding: Tensor | None
 
 
@@ -44,20 +45,23 @@ class DINO(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor, inside: Tensor | None = None,
-                original: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+                original: Tensor | None = None, img_shape: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Detect.
 
         Args:
             images: Images (N, C, H, W), normalised and padded.
             inside: Of the shape (height, width) of the images without padding; without it they have none.
-            original: Of the shape (height, width) that the boxes are for; without it that of the images.
+            original: Of the shape (height, width) that the boxes are for; without it that of ``inside``.
+            img_shape: Height and width of each image without padding (N or 1, 2), where they differ.
 
         Returns:
             Boxes (N, K, 4) as x1, y1, x2, y2 in pixels, scores (N, K) in descending order, and labels (N, K).
         """
         model: Any = self.model
         features = model.extract_feat(images)
-        levels = _levels(images, features, inside)
+        sizes = frame(images, inside, original, img_shape)
+        padded = inside is not None or img_shape is not None
+        levels = _levels(images, features, sizes.limits if padded else None)
         memory = self._encode(features, levels)
         states, references = model.decoder(
             query=model.query_embedding.weight.expand(images.shape[0], -1, -1), value=memory,
@@ -65,9 +69,8 @@ class DINO(nn.Module):
             spatial_shapes=levels.shapes, level_start_index=None, valid_ratios=levels.ratios,
             reg_branches=model.bbox_head.reg_branches)
         logits, boxes = model.bbox_head(states, references)
-        target = next((carrier for carrier in (original, inside) if carrier is not None), images)
-        height, width = target.shape[-2:]
-        return self._best(logits[-1], boxes[-1], height, width)
+        found, scores, labels = self._best(logits[-1], boxes[-1])
+        return found * sizes.limits[:, None] * sizes.scale, scores, labels
 
     def _encode(self, features: Sequence[Tensor], levels: _Levels) -> Tensor:
         """What the encoder makes of the maps (N, the sum of H * W, C)."""
@@ -101,31 +104,33 @@ class DINO(nn.Module):
         found = head.reg_branches[last](memory) + proposals
         return found.gather(1, best[..., None].expand(-1, -1, 4)).sigmoid()
 
-    def _best(self, logits: Tensor, boxes: Tensor, height: Any, width: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """The best of all queries and classes, with boxes in pixels."""
+    def _best(self, logits: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The best of all queries and classes, with the corners of their boxes, from 0 to 1."""
         model: Any = self.model
         head = model.bbox_head
         scores, indices = logits.sigmoid().flatten(1).topk(head.test_cfg.get('max_per_img', model.num_queries), 1)
         queries = torch.div(indices, head.num_classes, rounding_mode='floor')
-        x, y, w, h = boxes.gather(1, queries[..., None].expand(-1, -1, 4)).unbind(-1)
-        x1, y1, x2, y2 = (edge.clamp(0, 1) for edge in (x - w / 2, y - h / 2, x + w / 2, y + h / 2))
-        return (torch.stack((x1 * width, y1 * height, x2 * width, y2 * height), -1), scores,
-                indices % head.num_classes)
+        centre, extent = boxes.gather(1, queries[..., None].expand(-1, -1, 4)).split(2, -1)
+        corners = torch.cat((centre - extent / 2, centre + extent / 2), -1)
+        return corners.clamp(0, 1), scores, indices % head.num_classes
 
 
-def _levels(images: Tensor, features: Sequence[Tensor], inside: Tensor | None) -> _Levels:
+def _levels(images: Tensor, features: Sequence[Tensor], limits: Tensor | None) -> _Levels:
+    """What of maps is no padding, where images end at limits (N or 1, 4) that begin with width and height."""
     shapes = [(feature.shape[2], feature.shape[3]) for feature in features]
-    ends = (images if inside is None else inside).shape[-2:]
-    rows, columns = (torch.arange(length, device=images.device) >= end for length, end in zip(images.shape[2:], ends))
-    padded = (rows[:, None] | columns).to(images)
-    masks = [F.interpolate(padded[None, None], shape)[0] > 0 for shape in shapes]
+    if limits is None:
+        masks = [torch.zeros(1, *shape, dtype=torch.bool, device=images.device) for shape in shapes]
+    else:
+        height, width = (torch.arange(length, device=images.device) for length in images.shape[2:])
+        padded = (height[:, None] >= limits[:, 1, None, None]) | (width >= limits[:, 0, None, None])
+        masks = [F.interpolate(padded[:, None].to(images), shape)[:, 0] > 0 for shape in shapes]
     sizes = [torch.stack(((~mask[:, 0]).sum(1), (~mask[:, :, 0]).sum(1)), -1) for mask in masks]
     ratios = torch.stack([torch.stack((size[:, 0] / width, size[:, 1] / height), -1)
                           for size, (height, width) in zip(sizes, shapes)], 1)
     return _Levels(shapes, masks, sizes, ratios,
-                   None if inside is None else torch.cat([mask.flatten(1) for mask in masks], 1))
+                   None if limits is None else torch.cat([mask.flatten(1) for mask in masks], 1))
 
 
 def _centres(shape: Size, size: Tensor, like: Tensor) -> Tensor:
-    """The centres (1, H * W, 2) of a map's cells as x and y, relative to its part that is no padding."""
+    """The centres (N or 1, H * W, 2) of a map's cells as x and y, relative to its part that is no padding."""
     return centres(shape, like)[None] / size[:, None]

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ['Mask2Former', 'panoptic_thresholds']
+from ..part import Part
+from .known import check_known
+from .panoptic import OFFSET, agreement, predictions
 
-# What one object of a class is apart from the next in a panoptic map: mmdet's INSTANCE_OFFSET.
-_OFFSET = 1000
+__all__ = ['Mask2Former', 'mask2former']
+
+# What one object of a class is apart from the next in a panoptic map: mmdet's INSTANCEOFFSET.
+OFFSET = 1000
 
 
 class Mask2Former(nn.Module):
@@ -23,11 +28,13 @@ class Mask2Former(nn.Module):
 
     Args:
         model: The segmenter.
+        with_masks: Whether the masks of objects are returned.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, with_masks: bool = True) -> None:
         super().__init__()
         self.model = model
+        self.with_masks = with_masks
 
     def forward(self, images: Tensor, inside: Tensor | None = None, original: Tensor | None = None,
                 object_mask_thr: Tensor | None = None, iou_thr: Tensor | None = None,
@@ -62,7 +69,7 @@ class Mask2Former(nn.Module):
 
         found: tuple[Tensor, ...] = ()
         if settings.get('instance_on', False):
-            found += self.objects(classes, masks, resize)
+            found += self.objects(classes, masks, resize)[:4 if self.with_masks else 3]
         if settings.get('panoptic_on', True):
             thresholds = (default if given is None else given for given, default in zip(
                 (object_mask_thr, iou_thr, filter_low_score), panoptic_thresholds(settings).values()))
@@ -126,10 +133,45 @@ class Mask2Former(nn.Module):
         kept = kept & (areas > 0) & (whole > 0) & (areas / whole.clamp(min=1) >= iou_thr)
         things = labels < head.num_things_classes
         numbers = (kept & things).to(torch.int64).cumsum(1)
-        numbers = (labels + numbers * things * _OFFSET).where(kept, -1)
+        numbers = (labels + numbers * things * OFFSET).where(kept, -1)
         segments = numbers.gather(1, pixels).reshape(owners.shape)
         sure = (probabilities.gather(1, owners[:, None])[:, 0] >= 0.5) | (filter_low_score <= 0)
         return segments.where(sure & (segments >= 0), head.num_classes), numbers, scores.where(kept, 0.0)
+
+
+def mask2former(model: Any, masks: str) -> Part:
+    """All of a Mask2Former, as a part to export.
+
+    Args:
+        model: A ``Mask2Former`` of mmdet in evaluation mode.
+        masks: ``'paste'``, or ``'none'`` for objects without masks.
+
+    Raises:
+        ValueError: A part of it is not known, or has no masks of that kind.
+    """
+    head, fusion = model.panoptic_head, model.panoptic_fusion_head
+    settings = fusion.test_cfg
+    check_known((model, 'Mask2Former'), (head, 'Mask2FormerHead'), (head.pixel_decoder, 'MSDeformAttnPixelDecoder'),
+                (fusion, 'MaskFormerFusionHead'))
+    with_objects, with_map = settings.get('instance_on', False), settings.get('panoptic_on', True)
+    if with_objects and masks == 'roi':
+        raise ValueError('The masks of a Mask2Former are of whole images and not of boxes: --masks paste or --masks '
+                         'none.')
+    names, left = [], []
+    if with_objects:
+        names += ['boxes', 'scores', 'labels', *(['masks'] if masks == 'paste' else [])]
+        left.append('Boxes are in pixels, as left, top, right and bottom. The objects of an image stand in the order '
+                    'of their scores, behind them scores of 0 and labels of -1.')
+    if with_map:
+        names += ['segments', 'segment_ids', 'segment_scores']
+        left.append(f'A pixel of segments holds its label plus {OFFSET} times the number of the object, and '
+                    f'{fusion.num_classes} where there is nothing.')
+    thresholds = panoptic_thresholds(settings) if with_map else {}
+    facts = dict(task='panoptic' if with_map else 'detection', num_things=fusion.num_things_classes,
+                 thresholds={name: float(value) for name, value in thresholds.items()})
+    return Part(Mask2Former(model, masks == 'paste').eval(), tuple(names), ' '.join(left),
+                partial(predictions, model, names), facts, ('onnx',), thresholds, True,
+                dict(object_mask_thr=torch.tensor(0.0)) if with_map else {}, partial(agreement, names, fusion.num_classes))
 
 
 def panoptic_thresholds(settings: Mapping[str, Any]) -> dict[str, Tensor]:
