@@ -7,12 +7,16 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from ..layers import Size, centres
+from ..part import Part
 from .frame import frame
+from .known import check_known
+from .samples import detector_part
 
-__all__ = ['DINO']
+__all__ = ['DINO', 'dino']
 
 
 class _Levels(NamedTuple):
@@ -113,6 +117,27 @@ class DINO(nn.Module):
         centre, extent = boxes.gather(1, queries[..., None].expand(-1, -1, 4)).split(2, -1)
         corners = torch.cat((centre - extent / 2, centre + extent / 2), -1)
         return corners.clamp(0, 1), scores, indices % head.num_classes
+
+
+def dino(model: Any, masks: str) -> Part:
+    """All of a DINO, as a part to export.
+
+    Args:
+        model: A ``DINO`` of mmdet in evaluation mode.
+        masks: Of no consequence, since it has none.
+
+    Raises:
+        ValueError: A part of it is not known.
+    """
+    head = model.bbox_head
+    check_known((model, 'DINO'), (head, 'DINOHead'), (model.encoder, 'DeformableDetrTransformerEncoder'),
+                (model.decoder, 'DinoTransformerDecoder'), (model.positional_encoding, 'SinePositionalEncoding'))
+    if not head.loss_cls.use_sigmoid:
+        raise ValueError(f'The DINOHead of this model has a {type(head.loss_cls).__name__} with softmax, whose '
+                         'predictions are not known: export --part features.')
+    settings = ConfigDict(max_per_img=model.num_queries)
+    settings.update(head.test_cfg or {})
+    return detector_part(DINO(model).eval(), model, settings)
 
 
 def _levels(images: Tensor, features: Sequence[Tensor], limits: Tensor | None) -> _Levels:
