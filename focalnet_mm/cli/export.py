@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ..deploy import FORMATS, PARTS, export_model
+from ..deploy import FORMATS, MASKS, PARTS, export_model
 from ..explain.maps import only_backbone
 from ..run.build import load_model
 from ..run.config import load_config
@@ -17,8 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint(parser)
     parser.add_argument('--to', required=True, choices=FORMATS, help='format to write')
     parser.add_argument('--part', default='model', choices=PARTS,
-                        help='model: all of a classifier or segmenter, backbone and neck of a detector; backbone: the '
-                        'feature maps alone (default: %(default)s)')
+                        help='model: all of it, of a detector in TorchScript and PT2 its features; features: backbone '
+                        'and neck; backbone: its feature maps alone (default: %(default)s)')
+    parser.add_argument('--masks', default='paste', choices=MASKS,
+                        help='masks of a detector in ONNX: pasted onto the image, those of the boxes, or none '
+                        '(default: %(default)s)')
     parser.add_argument('--backbone', metavar='NAME',
                         help='which FocalNet of a model with several, such as student.backbone; with --part backbone')
     parser.add_argument('--out', metavar='FILE',
@@ -36,4 +39,4 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         if args.backbone:
             model = only_backbone(model, args.backbone).eval()
         out = args.out or Path(cfg.work_dir) / f'{Path(args.config).stem}-{args.part}{FORMATS[args.to]}'
-        export_model(model, out, args.to, args.part, args.force, say, cfg)
+        export_model(model, out, args.to, args.part, args.force, say, cfg, args.masks)

@@ -1,5 +1,5 @@
 """Models for other runtimes."""
 
-from .export import FORMATS, PARTS, TOLERANCE, export_model, exportable
+from .export import FORMATS, MASKS, PARTS, TOLERANCE, export_model, exportable
 
-__all__ = ['FORMATS', 'PARTS', 'TOLERANCE', 'export_model', 'exportable']
+__all__ = ['FORMATS', 'MASKS', 'PARTS', 'TOLERANCE', 'export_model', 'exportable']

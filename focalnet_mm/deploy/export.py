@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from ..backbone.focalnet import find_backbone
 from .formats import FORMATS, check_installed, open_file, write_file
 from .inputs import describe_inputs
-from .parts import PARTS, Part, exportable
+from .part import Agreement, Part
+from .parts import PARTS, exportable
+from .whole import MASKS
 
-__all__ = ['FORMATS', 'PARTS', 'TOLERANCE', 'export_model', 'exportable']
+__all__ = ['FORMATS', 'MASKS', 'PARTS', 'TOLERANCE', 'export_model', 'exportable']
 
 #: Largest difference from PyTorch, relative to the greatest value of an output.
 TOLERANCE = 1e-4
@@ -33,7 +35,7 @@ _CHECK_SIZES = (1, 160, 128), (2, 96, 224), (1, 131, 197)
 
 
 def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model', force: bool = False,
-                 tell: Callable[[str], None] = print, cfg: Config | None = None) -> float:
+                 tell: Callable[[str], None] = print, cfg: Config | None = None, masks: str = 'paste') -> float:
     """Write a model for another runtime, and compare it there with what the model predicts at three sizes.
 
     Args:
@@ -45,15 +47,17 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
         force: Replace the file where it is there.
         tell: What to call with each line about the progress.
         cfg: The config, of which the last line tells how images are loaded and resized.
+        masks: Of a detector with masks, one of :data:`MASKS`: pasted onto the images, those of the boxes, or none.
 
     Returns:
-        The largest difference found, relative to the greatest value of the output.
+        The largest difference found, relative to the greatest value of the output; of detectors that of the scores of
+        objects that belong together.
 
     Raises:
         FileExistsError: The file is there.
         ModuleNotFoundError: ``onnx``, ``onnxscript`` or ``onnxruntime`` is not installed.
-        ValueError: The model cannot be exported, or what was written differs by more than :data:`TOLERANCE`; then
-            nothing is left of it.
+        ValueError: The model cannot be exported, or what was written differs by more than :data:`TOLERANCE`, or
+            finds other objects; then nothing is left of it.
     """
     file = Path(file)
     for path in (file, file.with_name(f'{file.name}.data')):
@@ -62,7 +66,7 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
     check_installed(to)
     channels = find_backbone(model).in_channels
     with _quiet():
-        chosen = exportable(model, part)
+        chosen = exportable(model, part, to, masks)
         takes, facts = describe_inputs(model, channels, cfg)
     if chosen.formats and to not in chosen.formats:
         raise ValueError(f'The {_named(model)} cannot be written as {to}, which keeps no choice of points in images of '
@@ -77,36 +81,45 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
         tell(f'exporting {", ".join(chosen.names)} …')
         with _quiet():
             with _in_one_sentence(model, to, 'cannot be written'):
-                write_file(chosen.module, _images(_EXPORT_SIZE, channels), written, to, chosen.names,
+                write_file(chosen, _images(_EXPORT_SIZE, channels, chosen.enlarged), written, to,
                            {key: json.dumps(value, default=str) for key, value in facts.items()})
-            difference = _compare(model, chosen, written, to, channels, tell)
-        if not difference <= TOLERANCE:
-            raise ValueError(f'{file} is not written: it differs from PyTorch by {difference:.1e} of the greatest '
-                             f'value, more than {TOLERANCE:.0e}. Something in the {_named(model)} depends on sizes or '
-                             'values in a way that the format does not keep: try another format, or --part backbone.')
+            compared = _compare(model, chosen, written, to, channels, tell)
+        failed = next((found for found in compared if not found.holds), None)
+        if failed is not None:
+            raise ValueError(f'{file} is not written: {failed.words}. Something in the {_named(model)} depends on '
+                             'sizes or values in a way that the format does not keep: try another format, or --part '
+                             'backbone.')
         for path in Path(folder).iterdir():
             os.replace(path, file.with_name(path.name))
     tell(f'{file}: takes {takes}; returns {", ".join(chosen.names)}. {chosen.left}')
-    return difference
+    return float(np.max([found.difference for found in compared]))
 
 
-def _compare(model: nn.Module, part: Part, file: Path, to: str, channels: int, tell: Callable[[str], None]) -> float:
-    largest = []
+def _compare(model: nn.Module, part: Part, file: Path, to: str, channels: int,
+             tell: Callable[[str], None]) -> list[Agreement]:
+    agree = part.agree or _differences
+    compared = []
     exported = open_file(file, to)
     for size in _CHECK_SIZES:
-        images = _images(size, channels)
-        with _in_one_sentence(model, to, f'does not run for images {tuple(images.shape)} once it is written'):
-            found = exported(images)
-        differences = []
-        for name, expected, actual in zip(part.names, part.predict(images), found, strict=True):
-            if expected.shape != actual.shape:
-                raise ValueError(f'{name} of images {tuple(images.shape)} has the shape {tuple(actual.shape)} after '
-                                 f'the export, and {tuple(expected.shape)} in PyTorch: nothing is written.')
-            differences.append(_difference(expected, actual))
-        # Unlike max(), this does not pass over nan.
-        largest.append(float(np.max(differences)))
-        tell(f'{"×".join(map(str, images.shape))}: largest relative difference {largest[-1]:.1e}')
-    return float(np.max(largest))
+        images = _images(size, channels, part.enlarged)
+        for given in ({}, part.trial) if part.trial else ({},):
+            with _in_one_sentence(model, to, f'does not run for images {tuple(images.shape)} once it is written'):
+                found = exported(images, **given)
+            compared.append(agree(part.predict(images, **given), found))
+            at = ''.join(f' at {name} {value:g}' for name, value in given.items())
+            tell(f'{"×".join(map(str, images.shape))}{at}: {compared[-1].words}')
+    return compared
+
+
+def _differences(expected: Sequence[Tensor], found: Sequence[Tensor]) -> Agreement:
+    """Compare value by value."""
+    for own, other in zip(expected, found, strict=True):
+        if own.shape != other.shape:
+            return Agreement(False, float('nan'), f'an output has the shape {tuple(other.shape)} after the export, and '
+                                                  f'{tuple(own.shape)} in PyTorch')
+    # Unlike max(), this does not pass over nan.
+    largest = float(np.max([_difference(own, other) for own, other in zip(expected, found)]))
+    return Agreement(largest <= TOLERANCE, largest, f'largest relative difference {largest:.1e}')
 
 
 def _difference(expected: Tensor, actual: Tensor) -> float:
@@ -147,6 +160,8 @@ def _shortened(lines: Sequence[str]) -> str:
     return lines[0][:200].rstrip('.') if lines else 'no reason given'
 
 
-def _images(size: tuple[int, int, int], channels: int) -> Tensor:
+def _images(size: tuple[int, int, int], channels: int, enlarged: int = 1) -> Tensor:
     count, height, width = size
+    # One pixel less stays odd where the size is.
+    height, width = (length * enlarged - (enlarged - 1) * (length % 2) for length in (height, width))
     return torch.randn(count, channels, height, width, generator=torch.Generator().manual_seed(sum(size)))

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import SymInt, Tensor, nn
+from torch import Tensor, nn
 
 __all__ = ['DeformableAttention', 'PatchEmbed', 'PixelDecoder', 'centres']
 
-#: Height and width.
-Size = tuple[int | SymInt, int | SymInt]
+#: Height and width, which may be left open.
+Size = tuple[Any, Any]
 
 
 def centres(size: Size, like: Tensor) -> Tensor:
@@ -48,9 +48,10 @@ class PatchEmbed(nn.Module):
             proj.kernel_size, proj.padding))
 
     def forward(self, x: Tensor) -> Tensor:
-        bottom, right = (kernel - 2 * int(padding) - 1 for kernel, padding in zip(
-            self.proj.kernel_size, self.proj.padding))
-        return self.norm(self.proj(F.pad(x, (0, right, 0, bottom))).permute(0, 2, 3, 1))
+        proj: Any = self.proj
+        bottom, right = (kernel - 2 * padding - 1 for kernel, padding in zip(
+            proj.kernel_size, proj.padding))
+        return self.norm(proj(F.pad(x, (0, right, 0, bottom))).permute(0, 2, 3, 1))
 
 
 class DeformableAttention(nn.Module):

@@ -47,6 +47,8 @@ class Part(NamedTuple):
     trial: Mapping[str, Tensor] = {}
     #: Compares what ``predict`` and the file return; where there is none, values are compared one by one.
     agree: Callable[[Sequence[Tensor], Sequence[Tensor]], Agreement] | None = None
+    #: By what the images are enlarged that it is written with and compared at, for models that need large ones.
+    enlarged: int = 1
 
 
 def known_class(part: Any, *names: str) -> bool:

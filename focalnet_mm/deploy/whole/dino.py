@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -137,7 +138,9 @@ def dino(model: Any, masks: str) -> Part:
                          'predictions are not known: export --part features.')
     settings = ConfigDict(max_per_img=model.num_queries)
     settings.update(head.test_cfg or {})
-    return detector_part(DINO(model).eval(), model, settings)
+    # Of the smallest image that is tried, 96×224, the largest map of stride 8 has to hold the queries.
+    enlarged = math.ceil(math.sqrt(model.num_queries / (12 * 28)))
+    return detector_part(DINO(model).eval(), model, settings)._replace(enlarged=enlarged)
 
 
 def _levels(images: Tensor, features: Sequence[Tensor], limits: Tensor | None) -> _Levels:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import SymInt, Tensor, nn
+from torch import Tensor, nn
 
 from ...backbone.focalnet import find_backbone
 from ..part import Agreement, Part, predicted
@@ -44,10 +44,7 @@ class Segmenter(nn.Module):
             Labels (N, height, width), and the logits (N, classes, height, width); of a single channel its scores.
         """
         model: Any = self.model
-        if model.test_cfg.get('mode', 'whole') == 'slide':
-            logits = self._windows(images)
-        else:
-            logits = self._decode(images)
+        logits = (self._windows if model.test_cfg.get('mode', 'whole') == 'slide' else self._decode)(images)
         if inside is not None:
             logits = logits[..., :inside.shape[0], :inside.shape[1]]
         if original is not None:
@@ -92,7 +89,7 @@ class _Windows:
         like: A tensor on the device.
     """
 
-    def __init__(self, length: int | SymInt, crop: int, stride: int, like: Tensor) -> None:
+    def __init__(self, length: Any, crop: int, stride: int, like: Tensor) -> None:
         self.crop: Any = torch.sym_min(crop, length)
         number = torch.sym_max(length - crop + stride - 1, 0) // stride + 1
         self.starts = (torch.arange(number, device=like.device) * stride).clamp(max=length - self.crop)
