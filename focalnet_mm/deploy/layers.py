@@ -29,8 +29,8 @@ class PatchEmbed(nn.Module):
     """The strided convolution of a FocalNet, padded by as much as the last window may need, whatever the size.
 
     What is padded beyond the last window is not looked at, so that the result is the same. Its height is
-    (H - 1) // stride + 1, which ``torch.export`` can simplify from stage to stage; of sizes that are padded to multiples
-    it makes terms that grow until the export takes minutes or fails.
+    (H - 1) // stride + 1, which ``torch.export`` can simplify from stage to stage. Padding to a multiple makes terms
+    that grow from stage to stage until the export fails.
 
     Args:
         original: The module whose layers it shares.

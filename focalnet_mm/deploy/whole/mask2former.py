@@ -16,9 +16,6 @@ from .panoptic import OFFSET, agreement, predictions
 
 __all__ = ['Mask2Former', 'mask2former']
 
-# What one object of a class is apart from the next in a panoptic map: mmdet's INSTANCEOFFSET.
-OFFSET = 1000
-
 
 class Mask2Former(nn.Module):
     """Objects, panoptic maps or both, as the config's ``test_cfg`` asks for them.
@@ -169,9 +166,10 @@ def mask2former(model: Any, masks: str) -> Part:
     thresholds = panoptic_thresholds(settings) if with_map else {}
     facts = dict(task='panoptic' if with_map else 'detection', num_things=fusion.num_things_classes,
                  thresholds={name: float(value) for name, value in thresholds.items()})
+    trial = dict(object_mask_thr=torch.tensor(0.0)) if with_map else {}
     return Part(Mask2Former(model, masks == 'paste').eval(), tuple(names), ' '.join(left),
-                partial(predictions, model, names), facts, ('onnx',), thresholds, True,
-                dict(object_mask_thr=torch.tensor(0.0)) if with_map else {}, partial(agreement, names, fusion.num_classes))
+                partial(predictions, model, names), facts, ('onnx',), thresholds, True, trial,
+                partial(agreement, names, fusion.num_classes))
 
 
 def panoptic_thresholds(settings: Mapping[str, Any]) -> dict[str, Tensor]:
