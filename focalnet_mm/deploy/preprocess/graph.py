@@ -34,7 +34,8 @@ def preprocess_model(plan: Mapping[str, Any], opset: int = 18, ir_version: int =
         (N, C, h, w) in float32, ``inside`` (h', w') and ``original`` (H, W): of these two the shapes count alone.
     """
     op = Operators()
-    images = 'pictures'
+    # The one node that takes the input, whose name changes in front of a model; branches refer to what it gives.
+    images = op.Identity('pictures')
     original = _carrier(op, images)
     for step in plan['steps']:
         images = STEPS[step['step']](op, images, step)
@@ -68,6 +69,9 @@ def prepend(file: Path, plan: Mapping[str, Any]) -> None:
     for node in merged.graph.node:
         node.input[:] = ['images' if name == f'{PREFIX}pictures' else name for name in node.input]
     merged.graph.input[0].name = 'images'
+    # Both models' are in there, the same twice.
+    del merged.opset_import[:]
+    merged.opset_import.extend(model.opset_import)
     merged.producer_name, merged.producer_version = model.producer_name, model.producer_version
     onnx.save(merged, file)
 
