@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from focalnet_mm.deploy.preprocess import make_plan, prepend, preprocess_model
+from focalnet_mm.deploy.preprocess import compare_with_pipeline, make_plan, prepend, preprocess_model
 from focalnet_mm.run.images import ImagePipeline
 from tests.deploy.test_inputs import with_preprocessor
 
@@ -149,3 +149,16 @@ def test_preprocessors_of_anybodys_are_said():
         make_plan(model, 3, config('mmdet'))
     with pytest.raises(ValueError, match='takes 4 channels'):
         make_plan(model, 4, config('mmdet'))
+
+
+def test_a_plan_that_differs_is_not_written():
+    model = with_preprocessor('mmdet', **IMAGENET, bgr_to_rgb=True, pad_size_divisor=32)
+    cfg = config('mmdet', KEEP)
+    plan = make_plan(model, 3, cfg)
+    assert compare_with_pipeline(plan, model, cfg) < 1e-4
+    plan['prepare']['mean'][1] += 2
+    with pytest.raises(ValueError, match=r'by up to 2\.0 grey levels'):
+        compare_with_pipeline(plan, model, cfg)
+    plan['steps'][0]['size'] = [133, 79]
+    with pytest.raises(ValueError, match='640 × 480 pixels becomes'):
+        compare_with_pipeline(plan, model, cfg)
