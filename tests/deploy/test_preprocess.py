@@ -159,6 +159,6 @@ def test_a_plan_that_differs_is_not_written():
     plan['prepare']['mean'][1] += 2
     with pytest.raises(ValueError, match=r'by up to 2\.0 grey levels'):
         compare_with_pipeline(plan, model, cfg)
-    plan['steps'][0]['size'] = [133, 79]
+    plan['steps'][0]['size'] = [133, 100]
     with pytest.raises(ValueError, match='640 × 480 pixels becomes'):
         compare_with_pipeline(plan, model, cfg)
