@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +18,14 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from ..backbone.focalnet import find_backbone
+from .finish import FINISH, PRECISIONS, Finish, finish, plan_of
 from .formats import FORMATS, check_installed, open_file, write_file
 from .inputs import describe_inputs
 from .part import Agreement, Part
 from .parts import PARTS, exportable
 from .whole import MASKS
 
-__all__ = ['FORMATS', 'MASKS', 'PARTS', 'TOLERANCE', 'export_model', 'exportable']
+__all__ = ['FORMATS', 'MASKS', 'PARTS', 'PRECISIONS', 'TOLERANCE', 'Finish', 'export_model', 'exportable']
 
 #: Largest difference from PyTorch, relative to the greatest value of an output.
 TOLERANCE = 1e-4
@@ -35,7 +37,8 @@ _CHECK_SIZES = (1, 160, 128), (2, 96, 224), (1, 131, 197)
 
 
 def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model', force: bool = False,
-                 tell: Callable[[str], None] = print, cfg: Config | None = None, masks: str = 'paste') -> float:
+                 tell: Callable[[str], None] = print, cfg: Config | None = None, masks: str = 'paste',
+                 how: Finish = FINISH) -> float:
     """Write a model for another runtime, and compare it there with what the model predicts at three sizes.
 
     Args:
@@ -48,6 +51,7 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
         tell: What to call with each line about the progress.
         cfg: The config, of which the last line tells how images are loaded and resized.
         masks: Of a detector with masks, one of :data:`MASKS`: pasted onto the images, those of the boxes, or none.
+        how: What becomes of an ONNX file of a whole model: its preprocessing, where there is a config, and precision.
 
     Returns:
         The largest difference found, relative to the greatest value of the output; of detectors that of the scores of
@@ -71,9 +75,11 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
     if chosen.formats and to not in chosen.formats:
         raise ValueError(f'The {_named(model)} cannot be written as {to}, which keeps no choice of points in images of '
                          f'any size: try --to {" or --to ".join(chosen.formats)}, or --part backbone.')
-    classes = (getattr(model, 'dataset_meta', None) or {}).get('classes') or ()
-    facts.update(chosen.facts, input=takes, part=part, left=chosen.left,
-                 classes=classes if isinstance(classes, dict) else list(classes))
+    plan = plan_of(model, chosen, to, channels, cfg, how)
+    if plan:
+        takes = 'images (N, H, W, 3), RGB in uint8, of any size'
+        facts = dict(preprocess=plan, precision=how.precision, pipeline=facts['pipeline'])
+    facts.update(chosen.facts, input=takes, part=part, left=chosen.left, **_classes(model))
     file.parent.mkdir(parents=True, exist_ok=True)
     # On the disk of the target, so that what was checked is moved there at once.
     with tempfile.TemporaryDirectory(dir=file.parent, prefix='.export-') as folder:
@@ -82,30 +88,47 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
         with _quiet():
             with _in_one_sentence(model, to, 'cannot be written'):
                 write_file(chosen, _images(_EXPORT_SIZE, channels, chosen.enlarged), written, to,
-                           {key: json.dumps(value, default=str) for key, value in facts.items()})
-            compared = _compare(model, chosen, written, to, channels, tell)
+                           {key: json.dumps(value, default=str) for key, value in facts.items()},
+                           carriers=bool(plan) and chosen.carriers)
+            compared = _compare(model, chosen, written, to, channels, tell, bool(plan) and chosen.carriers)
         failed = next((found for found in compared if not found.holds), None)
         if failed is not None:
             raise ValueError(f'{file} is not written: {failed.words}. Something in the {_named(model)} depends on '
                              'sizes or values in a way that the format does not keep: try another format, or --part '
                              'backbone.')
+        if plan:
+            finish(written, plan, model, cfg, how, tell)
         for path in Path(folder).iterdir():
             os.replace(path, file.with_name(path.name))
     tell(f'{file}: takes {takes}; returns {", ".join(chosen.names)}. {chosen.left}')
     return float(np.max([found.difference for found in compared]))
 
 
-def _compare(model: nn.Module, part: Part, file: Path, to: str, channels: int,
-             tell: Callable[[str], None]) -> list[Agreement]:
+def _classes(model: nn.Module) -> dict[str, Any]:
+    """Names and colours of a model's classes, as far as they are known."""
+    meta = getattr(model, 'dataset_meta', None) or {}
+    classes, palette = meta.get('classes') or (), meta.get('palette')
+    facts: dict[str, Any] = dict(classes=classes if isinstance(classes, dict) else list(classes))
+    # Some data sets name a palette of mmdet's in place of colours.
+    if palette is not None and not isinstance(palette, str):
+        facts['palette'] = [list(map(int, colour)) for colour in palette]
+    return facts
+
+
+def _compare(model: nn.Module, part: Part, file: Path, to: str, channels: int, tell: Callable[[str], None],
+             carriers: bool) -> list[Agreement]:
     agree = part.agree or _differences
     compared = []
     exported = open_file(file, to)
     for size in _CHECK_SIZES:
         images = _images(size, channels, part.enlarged)
+        height, width = images.shape[2:]
+        sizes = dict(inside=torch.zeros(height - 5, width - 3, dtype=torch.uint8),
+                     original=torch.zeros(height // 2, 2 * width, dtype=torch.uint8)) if carriers else {}
         for given in ({}, part.trial) if part.trial else ({},):
             with _in_one_sentence(model, to, f'does not run for images {tuple(images.shape)} once it is written'):
-                found = exported(images, **given)
-            compared.append(agree(part.predict(images, **given), found))
+                found = exported(images, **sizes, **given)
+            compared.append(agree(part.predict(images, **sizes, **given), found))
             at = ''.join(f' at {name} {value:g}' for name, value in given.items())
             tell(f'{"×".join(map(str, images.shape))}{at}: {compared[-1].words}')
     return compared

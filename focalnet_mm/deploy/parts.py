@@ -180,7 +180,8 @@ def _classifier(model: Any, images: Tensor, to: str) -> Part:
         names.append(name)
         left.append(_choice(head, name))
         facts[name] = dict(activation=activation, threshold=getattr(head, 'thr', None))
-    return Part(_Classifier(changed, logits, activations), tuple(names), ' '.join(left), predict, dict(outputs=facts))
+    return Part(_Classifier(changed, logits, activations), tuple(names), ' '.join(left), predict,
+                dict(task='classification', outputs=facts))
 
 
 #: The class that each library's models are of → what exports them.

@@ -140,7 +140,8 @@ def segmenter(model: Any, masks: str) -> Part | None:
     names, left = ('label_map', 'logits'), 'A pixel of label_map holds its class.'
     if found.shape[1] == 1:
         facts['threshold'] = heads[-1].threshold
-        names, left = ('label_map', 'scores'), f'A pixel is of class 1 where its score is above {facts["threshold"]}.'
+        names = 'label_map', 'scores'
+        left = f'A pixel is of class 1 where its score is above {facts["threshold"]}, else of class 0.'
     return Part(Segmenter(model).eval(), names, left, predict, facts, ('onnx',), carriers=True, agree=_agreement)
 
 
