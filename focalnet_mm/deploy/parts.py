@@ -129,7 +129,7 @@ def _segmenter(model: Any, images: Tensor, to: str) -> Part:
     heads = list(model.decode_head) if isinstance(model.decode_head, nn.ModuleList) else [model.decode_head]
     name = f'{type(model).__name__} with {" and ".join(type(head).__name__ for head in heads)}'
     if any(hasattr(head, 'transformer_decoder') for head in heads):
-        raise ValueError(f'The {name} predicts by queries, which cannot be exported with sizes left open: {_BACKBONE}.')
+        raise ValueError(f'The {name} predicts by queries, which cannot be written as {to}: {_BACKBONE}.')
     mode = (model.test_cfg or {}).get('mode', 'whole')
 
     def predict(images: Tensor) -> Sequence[Tensor]:

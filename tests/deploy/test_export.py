@@ -178,8 +178,9 @@ class TestRefusals:
 
     def test_queries(self, thin_config):
         model = load_model(thin_config('mmseg/mask2former_focalnet_l_160k.py'))
-        with pytest.raises(ValueError, match=r'Mask2FormerHead predicts by queries, .*: export --part backbone'):
-            exportable(model, 'model')
+        assert exportable(model, 'model').names == ('label_map', 'logits')
+        with pytest.raises(ValueError, match=r'Mask2FormerHead predicts by queries, .* pt2: export --part backbone'):
+            exportable(model, 'model', 'pt2')
 
     def test_missing_packages(self, tmp_path, monkeypatch):
         monkeypatch.setattr('importlib.util.find_spec', lambda name: None)

@@ -10,9 +10,9 @@ from tests.helpers.detectors import Pyramid
 from tests.helpers.tools import ROOT
 
 
-def dino(config='dino_focalnet_t_shapes', **head):
+def dino(**head):
     """A DINO of two maps, one encoder and two decoder layers."""
-    cfg = _config(f'mmdet/{config}.py')
+    cfg = _config('mmdet/dino_focalnet_t_shapes.py')
     model = cfg.model
     model.update(num_feature_levels=2, num_queries=30)
     model.neck.update(in_channels=[8, 8], num_outs=2)

@@ -11,13 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...backbone.focalnet import find_backbone
-from ..part import Agreement, Part, predicted
+from ..part import Agreement, Part
 from .known import check_known
 
 __all__ = ['Segmenter', 'segmenter']
-
-_BACKBONE = 'export --part backbone'
 
 
 class Segmenter(nn.Module):
@@ -125,7 +122,7 @@ def segmenter(model: Any, masks: str) -> Part | None:
         The part, or nothing where ONNX cannot hold what the model computes.
 
     Raises:
-        ValueError: A part of it is not known, or it does not predict.
+        ValueError: A part of it is not known.
     """
     heads = list(model.decode_head) if isinstance(model.decode_head, nn.ModuleList) else [model.decode_head]
     # The points that it refines are numbered modulo a size that is left open.
@@ -133,16 +130,13 @@ def segmenter(model: Any, masks: str) -> Part | None:
         return None
     if _has_queries(model):
         check_known((heads[0], 'Mask2FormerHead'), (heads[0].pixel_decoder, 'MSDeformAttnPixelDecoder'))
-    predict = partial(_predictions, model)
-    channels = find_backbone(model).in_channels
-    _, found = predicted(model, lambda: predict(torch.zeros(2, channels, 64, 64)), _BACKBONE)
     facts: dict[str, Any] = dict(task='segmentation')
     names, left = ('label_map', 'logits'), 'A pixel of label_map holds its class.'
-    if found.shape[1] == 1:
+    if model.out_channels == 1:
         facts['threshold'] = heads[-1].threshold
         names = 'label_map', 'scores'
         left = f'A pixel is of class 1 where its score is above {facts["threshold"]}, else of class 0.'
-    return Part(Segmenter(model).eval(), names, left, predict, facts, ('onnx',), carriers=True, agree=_agreement)
+    return Part(Segmenter(model).eval(), names, left, partial(_predictions, model), facts, ('onnx',), carriers=True, agree=_agreement)
 
 
 def _has_queries(model: Any) -> bool:
