@@ -78,7 +78,7 @@ class TestRefused:
     def test_softmax(self, model):
         changed = copy.deepcopy(model)
         changed.bbox_head.loss_cls.use_sigmoid = False
-        with pytest.raises(ValueError, match='The DINOHead of this model has a .* with softmax, whose'):
+        with pytest.raises(ValueError, match=r'The DINOHead of this model has a .* with softmax, whose'):
             whole(changed)
 
 
