@@ -43,8 +43,8 @@ class PatchEmbed(nn.Module):
     @staticmethod
     def fits(original: Any) -> bool:
         """Whether a fixed padding gives as many windows as the module's own."""
-        proj = original.proj
-        return type(proj) is nn.Conv2d and all(kernel > 2 * padding for kernel, padding in zip(
+        proj, kind = original.proj, type(original.proj)
+        return kind is nn.Conv2d and all(kernel > 2 * padding for kernel, padding in zip(
             proj.kernel_size, proj.padding))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -140,7 +140,9 @@ def dino(model: Any, masks: str) -> Part:
     settings.update(head.test_cfg or {})
     # Of the smallest image that is tried, 96×224, the largest map of stride 8 has to hold the queries.
     enlarged = math.ceil(math.sqrt(model.num_queries / (12 * 28)))
-    return detector_part(DINO(model).eval(), model, settings)._replace(enlarged=enlarged)
+    part = detector_part(DINO(model).eval(), model, settings)
+    # A graph of N padding masks does not run with the one row that is the default of img_shape.
+    return part._replace(inputs={}, enlarged=enlarged)
 
 
 def _levels(images: Tensor, features: Sequence[Tensor], limits: Tensor | None) -> _Levels:
