@@ -166,7 +166,8 @@ def mask2former(model: Any, masks: str) -> Part:
     thresholds = panoptic_thresholds(settings) if with_map else {}
     facts = dict(task='panoptic' if with_map else 'detection', num_things=fusion.num_things_classes,
                  thresholds={name: float(value) for name, value in thresholds.items()})
-    trial = dict(object_mask_thr=torch.tensor(0.0)) if with_map else {}
+    # Untrained models have no segment at the thresholds of the config.
+    trial = dict(object_mask_thr=torch.tensor(0.0), iou_thr=torch.tensor(0.0)) if with_map else {}
     return Part(Mask2Former(model, masks == 'paste').eval(), tuple(names), ' '.join(left),
                 partial(predictions, model, names), facts, ('onnx',), thresholds, True, trial,
                 partial(agreement, names, fusion.num_classes))
