@@ -64,6 +64,7 @@ def _simplified(file: Path) -> onnx.ModelProto:
     import onnxruntime
     options = onnxruntime.SessionOptions()
     # The levels above write operators that only onnxruntime knows.
+    options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / 'simplified.onnx')
