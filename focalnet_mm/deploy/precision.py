@@ -57,14 +57,16 @@ def lower_precision(file: Path, precision: str, pictures: Sequence[Path] = ()) -
     new = file.with_name(f'{file.name}.new')
     onnx.save(lower, new)
     os.replace(new, file)
+    # What is smaller lies in one file.
+    file.with_name(f'{file.name}.data').unlink(missing_ok=True)
 
 
 def _simplified(file: Path) -> onnx.ModelProto:
     """A model with its constants computed, such as weights that are reshaped, by onnxruntime's own passes."""
     import onnxruntime
     options = onnxruntime.SessionOptions()
-    # The levels above write operators that only onnxruntime knows.
     options.log_severity_level = 3
+    # The levels above write operators that only onnxruntime knows.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / 'simplified.onnx')
