@@ -70,7 +70,9 @@ def _simplified(file: Path) -> onnx.ModelProto:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / 'simplified.onnx')
-        onnxruntime.InferenceSession(str(file), options, providers=['CPUExecutionProvider'])
+        # Weights in a file of their own would be sought beside what is written here.
+        onnx.save(onnx.load(file), Path(folder) / 'whole.onnx')
+        onnxruntime.InferenceSession(str(Path(folder) / 'whole.onnx'), options, providers=['CPUExecutionProvider'])
         return onnx.load(options.optimized_model_filepath)
 
 
