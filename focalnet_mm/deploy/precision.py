@@ -57,17 +57,22 @@ def lower_precision(file: Path, precision: str, pictures: Sequence[Path] = ()) -
     new = file.with_name(f'{file.name}.new')
     onnx.save(lower, new)
     os.replace(new, file)
+    # What is smaller lies in one file.
+    file.with_name(f'{file.name}.data').unlink(missing_ok=True)
 
 
 def _simplified(file: Path) -> onnx.ModelProto:
     """A model with its constants computed, such as weights that are reshaped, by onnxruntime's own passes."""
     import onnxruntime
     options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
     # The levels above write operators that only onnxruntime knows.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / 'simplified.onnx')
-        onnxruntime.InferenceSession(str(file), options, providers=['CPUExecutionProvider'])
+        # Weights in a file of their own would be sought beside what is written here.
+        onnx.save(onnx.load(file), Path(folder) / 'whole.onnx')
+        onnxruntime.InferenceSession(str(Path(folder) / 'whole.onnx'), options, providers=['CPUExecutionProvider'])
         return onnx.load(options.optimized_model_filepath)
 
 

@@ -120,6 +120,8 @@ def _session(file: Path, providers: Sequence[str | tuple[str, Mapping[str, Any]]
         chosen.append((full, dict(options)))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # It warns of thresholds that a call may change, and of nodes that the CPU computes.
+    options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=chosen)
     # Its own errors have no common class but Exception.

@@ -20,7 +20,7 @@ def test_files_are_predicted_as_the_library_does(thin_config, save_weights, tmp_
     cfg.model.head.num_classes = cfg.data_preprocessor.num_classes = 7
     # Random weights hardly tell pictures apart.
     cfg.model.head.init_cfg = dict(type='Normal', layer='Linear', std=3)
-    checkpoint, told = save_weights(cfg, tmp_path / 'x.pth', classes=tuple('abcdefg')), []
+    checkpoint, told = save_weights(cfg, tmp_path / 'x.pth', dataset_meta=dict(classes=tuple('abcdefg'))), []
     export_model(load_model(cfg, checkpoint), tmp_path / 'x.onnx', 'onnx', cfg=cfg, tell=told.append,
                  how=Finish(precision='fp16'))
     assert 'preprocessing: 0 grey levels' in ' '.join(told)

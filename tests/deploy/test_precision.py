@@ -39,3 +39,24 @@ def test_int8_needs_pictures_and_layers(tmp_path):
         lower_precision(exported.layers(tmp_path / 'x.onnx'), 'int8')
     with pytest.raises(ValueError, match='no layer with weights'):
         lower_precision(exported.classifier(tmp_path / 'x.onnx'), 'fp16')
+
+
+def test_weights_in_a_file_of_their_own(tmp_path, monkeypatch):
+    """They stay there when preprocessing is put in front, wherever one stands, and come in when they get smaller."""
+    def prepend(file, plan):
+        onnx.save(onnx.load(file), file, save_as_external_data=True, location='x.onnx.data', size_threshold=500)
+        before(file, plan)
+
+    before = exported.prepend
+    file, pictures = tmp_path / 'x.onnx', exported.pictures((40, 50))
+    expected = Runtime(exported.layers(tmp_path / 'y.onnx'))(pictures)[0]['scores']
+    monkeypatch.setattr(exported, 'prepend', prepend)
+    monkeypatch.setattr(onnx, 'load', lambda path, load_external_data=False, load=onnx.load: load(
+        path, load_external_data=load_external_data))
+    exported.layers(file)
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['x.onnx', 'x.onnx.data', 'y.onnx']
+    np.testing.assert_array_equal(Runtime(file)(pictures)[0]['scores'], expected)
+    lower_precision(file, 'fp16')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['x.onnx', 'y.onnx']
+    np.testing.assert_allclose(Runtime(file)(pictures)[0]['scores'], expected, atol=2e-3)

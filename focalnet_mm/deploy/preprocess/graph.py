@@ -65,15 +65,14 @@ def prepend(file: Path, plan: Mapping[str, Any]) -> None:
     before = compose.add_prefix(preprocess_model(plan, opset, model.ir_version), PREFIX)
     taken = {value.name for value in model.graph.input}
     joined = [(f'{PREFIX}prepared', 'images'), *((f'{PREFIX}{name}', name) for name in CARRIERS if name in taken)]
-    merged = compose.merge_models(before, model, io_map=joined, outputs=[value.name for value in model.graph.output])
-    for node in merged.graph.node:
+    # merge_models would look for weights in the folder that one stands in.
+    graph = compose.merge_graphs(before.graph, model.graph, joined,
+                                 outputs=[value.name for value in model.graph.output])
+    for node in graph.node:
         node.input[:] = ['images' if name == f'{PREFIX}pictures' else name for name in node.input]
-    merged.graph.input[0].name = 'images'
-    # Both models' are in there, the same twice.
-    del merged.opset_import[:]
-    merged.opset_import.extend(model.opset_import)
-    merged.producer_name, merged.producer_version = model.producer_name, model.producer_version
-    onnx.save(merged, file)
+    graph.input[0].name = 'images'
+    model.graph.CopyFrom(graph)
+    onnx.save(model, file)
 
 
 def _carrier(op: Operators, images: str) -> str:
