@@ -7,6 +7,7 @@ from torch import nn
 from focalnet_mm.deploy.formats import open_file, write_file
 from focalnet_mm.deploy.whole import whole
 from focalnet_mm.deploy.whole.segmenter import _Windows
+from focalnet_mm.run.build import load_model
 from tests.deploy.test_heads import SEGMENTERS, segmenter
 from tests.deploy.whole.test_dino import SIZES, carriers, run
 from tests.helpers.detectors import Pyramid
@@ -57,3 +58,14 @@ def test_file(tmp_path):
     for images, inside, original in SIZES + SMALL:
         images, sizes = blobs(*images, seed=1), carriers(inside, original)
         assert part.agree(part.predict(images, **sizes), exported(images, **sizes)).holds
+
+
+@pytest.mark.slow
+def test_queries(thin_config):
+    """mmseg's Mask2Former, whose head is mmdet's."""
+    torch.manual_seed(0)
+    model = load_model(thin_config('mmseg/mask2former_focalnet_l_160k.py')).eval()
+    part = whole(model)
+    for images, inside, original in SIZES[::2]:
+        images, sizes = blobs(*images), carriers(inside, original)
+        assert part.agree(part.predict(images, **sizes), run(part, images, **sizes)).holds
