@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .. import __version__
+from ..installed import MISSING
 from .options import Parser, finish, nobody_reads
 
 __all__ = ['COMMANDS', 'main', 'run']
@@ -57,7 +58,13 @@ def run(module: str, argv: Sequence[str] | None = None, prog: str | None = None)
         argv: Its arguments; by default those that the process was started with.
         prog: What it calls itself in messages; by default the file that the process was started with.
     """
-    command = importlib.import_module(f'.{module}', __name__)
+    try:
+        command = importlib.import_module(f'.{module}', __name__)
+    except ModuleNotFoundError as error:
+        if error.name not in MISSING:
+            raise
+        raise SystemExit(f'{prog} needs {" and ".join(MISSING)}, which are not installed; without them predict runs '
+                         'exported files.') from None
     parser = Parser(prog=prog, description=command.__doc__)
     command.add_arguments(parser)
     args = parser.parse(argv)

@@ -5,20 +5,37 @@ from pathlib import Path
 
 from torch import nn
 
-from ..deploy import FORMATS, PARTS, export_model
+from ..data.pictures import find_inputs
+from ..deploy import FORMATS, MASKS, PARTS, PRECISIONS, Finish, check_files, checked_table, export_model
 from ..explain.maps import only_backbone
 from ..run.build import load_model
 from ..run.config import load_config
+from ..run.machine import fit_to_machine
 from .options import add_cfg_options, add_checkpoint, add_config, add_force, in_one_sentence, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add_checkpoint(parser)
-    parser.add_argument('--to', required=True, choices=FORMATS, help='format to write')
+    does = parser.add_mutually_exclusive_group(required=True)
+    does.add_argument('--to', choices=FORMATS, help='format to write')
+    does.add_argument('--check', nargs='+', metavar='FILE',
+                      help='write nothing: evaluate files that were exported on the validation set of the config, '
+                      'beside PyTorch')
+    parser.add_argument('--compile', action='store_true',
+                        help='with --check: evaluate PyTorch with a compiled backbone, too')
     parser.add_argument('--part', default='model', choices=PARTS,
-                        help='model: all of a classifier or segmenter, backbone and neck of a detector; backbone: the '
-                        'feature maps alone (default: %(default)s)')
+                        help='model: all of it, of a detector in TorchScript and PT2 its features; features: backbone '
+                        'and neck; backbone: its feature maps alone (default: %(default)s)')
+    parser.add_argument('--masks', default='paste', choices=MASKS,
+                        help='masks of a detector in ONNX: pasted onto the image, those of the boxes, or none '
+                        '(default: %(default)s)')
+    parser.add_argument('--no-preprocess', action='store_true',
+                        help='whole models in ONNX: take normalised images in place of RGB pictures in uint8')
+    parser.add_argument('--precision', default='fp32', choices=PRECISIONS,
+                        help='whole models in ONNX: what layers are kept and computed in (default: %(default)s)')
+    parser.add_argument('--calibrate', nargs='+', metavar='PICTURES',
+                        help='pictures and folders that --precision int8 finds ranges with')
     parser.add_argument('--backbone', metavar='NAME',
                         help='which FocalNet of a model with several, such as student.backbone; with --part backbone')
     parser.add_argument('--out', metavar='FILE',
@@ -30,10 +47,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if args.backbone and args.part != 'backbone':
         parser.error('--backbone names a backbone: add --part backbone')
+    if args.compile and not args.check:
+        parser.error('--compile is about evaluating: add --check FILE')
+    if (args.precision == 'int8') != bool(args.calibrate):
+        parser.error('--precision int8 and --calibrate PICTURES go together: add the one that is missing')
     with in_one_sentence(parser, (Exception,)):
         cfg = load_config(args.config, args.cfg_options)
+        if args.check:
+            fit_to_machine(cfg)
+            say(checked_table(check_files(cfg, args.checkpoint, args.check, args.compile)))
+            return
+        pictures = [item.path for item in find_inputs(args.calibrate)[0]] if args.calibrate else []
         model: nn.Module = load_model(cfg, args.checkpoint)
         if args.backbone:
             model = only_backbone(model, args.backbone).eval()
         out = args.out or Path(cfg.work_dir) / f'{Path(args.config).stem}-{args.part}{FORMATS[args.to]}'
-        export_model(model, out, args.to, args.part, args.force, say, cfg)
+        how = Finish(not args.no_preprocess, args.precision, [Path(path) for path in pictures])
+        export_model(model, out, args.to, args.part, args.force, say, cfg, args.masks, how)

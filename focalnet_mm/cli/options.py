@@ -9,11 +9,12 @@ import select
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmengine.config import Config, DictAction
+from ..installed import MISSING, OURS
 
-from ..run.failures import OURS, explain_failure, is_about_data
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 __all__ = ['Parser', 'add_cfg_options', 'add_checkpoint', 'add_config', 'add_force', 'add_launcher', 'finish',
            'in_one_sentence', 'nobody_reads', 'say', 'settle_rank']
@@ -35,15 +36,18 @@ class Parser(argparse.ArgumentParser):
         return args
 
 
-class _KeyValues(DictAction):
+class _KeyValues(argparse.Action):
     """mmengine's action, which ends in a traceback where there is no ``=``."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
                  option_string: str | None = None) -> None:
+        if MISSING:
+            parser.error(f'{option_string} is about a config, which needs {" and ".join(MISSING)}')
+        from mmengine.config import DictAction
         for value in values:
             if '=' not in value:
                 parser.error(f'{option_string} {value}: expected KEY=VALUE')
-        super().__call__(parser, namespace, values, option_string or '')
+        DictAction(self.option_strings, self.dest, nargs='+')(parser, namespace, values, option_string or '')
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -99,12 +103,16 @@ def in_one_sentence(parser: argparse.ArgumentParser,
     except BrokenPipeError:
         raise
     except errors as error:
-        if has_started() and not is_about_data(error):
-            raise
+        if not MISSING:
+            from ..run.failures import explain_failure, is_about_data
+            if has_started() and not is_about_data(error):
+                raise
         if getattr(parser, 'shows_traceback', False):
             traceback.print_exc()
         ours = OURS if Exception in errors else errors
-        raise SystemExit(f'{parser.prog}: {explain_failure(error, cfg, ours)}') from None
+        # Configs and data sets, which failures are explained by, come with the libraries.
+        words = str(error) if MISSING else explain_failure(error, cfg, ours)
+        raise SystemExit(f'{parser.prog}: {words}') from None
 
 
 def nobody_reads() -> bool:

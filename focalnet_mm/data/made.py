@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ['Made', 'files_below', 'read_marker', 'replace_made', 'write_marker']
+__all__ = ['Made', 'check_folder', 'files_below', 'read_marker', 'replace_made', 'write_marker']
 
 _FILES = 'files'
 
@@ -22,6 +22,25 @@ class Made(NamedTuple):
     settings: dict[str, Any]
     #: The files that were made, relative to the folder; ``None`` where no list of files below it is given.
     files: list[str] | None
+
+
+def check_folder(folder: str | Path, force: bool) -> Path:
+    """Check that nothing is in a folder that a tool writes to.
+
+    Args:
+        folder: The folder, which need not be there.
+        force: Whether anything may be in it.
+
+    Returns:
+        Its path.
+
+    Raises:
+        FileExistsError: Something is, and may not.
+    """
+    folder = Path(folder)
+    if not force and folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(f'{folder} is not empty: name another folder, or add --force to replace files in it.')
+    return folder
 
 
 def read_marker(marker: Path) -> Made | None:

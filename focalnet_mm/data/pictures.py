@@ -227,22 +227,24 @@ def _has_8_bits(image: np.ndarray) -> bool:
     return bool(np.issubdtype(image.dtype, np.floating) and image.min() >= 0 and 1 < image.max() <= 255)
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, turned: bool = True) -> np.ndarray:
     """Read an image of any depth and number of channels; of an animation the first picture.
 
     Args:
         path: The file.
+        turned: Whether it is turned as its EXIF data says.
 
     Returns:
-        BGR image (H, W, 3), uint8, turned as its EXIF data says.
+        BGR image (H, W, 3), uint8.
 
     Raises:
         ValueError: The file is no image that OpenCV can read.
         OSError: The file cannot be read.
     """
     data = Path(path).read_bytes()
+    flags = cv2.IMREAD_COLOR if turned else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error:
         image = None
     if image is None:

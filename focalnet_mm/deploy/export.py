@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +18,14 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from ..backbone.focalnet import find_backbone
+from .finish import FINISH, PRECISIONS, Finish, finish, plan_of
 from .formats import FORMATS, check_installed, open_file, write_file
 from .inputs import describe_inputs
-from .parts import PARTS, Part, exportable
+from .part import Agreement, Part
+from .parts import PARTS, exportable
+from .whole import MASKS
 
-__all__ = ['FORMATS', 'PARTS', 'TOLERANCE', 'export_model', 'exportable']
+__all__ = ['FORMATS', 'MASKS', 'PARTS', 'PRECISIONS', 'TOLERANCE', 'Finish', 'export_model', 'exportable']
 
 #: Largest difference from PyTorch, relative to the greatest value of an output.
 TOLERANCE = 1e-4
@@ -33,7 +37,8 @@ _CHECK_SIZES = (1, 160, 128), (2, 96, 224), (1, 131, 197)
 
 
 def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model', force: bool = False,
-                 tell: Callable[[str], None] = print, cfg: Config | None = None) -> float:
+                 tell: Callable[[str], None] = print, cfg: Config | None = None, masks: str = 'paste',
+                 how: Finish = FINISH) -> float:
     """Write a model for another runtime, and compare it there with what the model predicts at three sizes.
 
     Args:
@@ -45,15 +50,18 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
         force: Replace the file where it is there.
         tell: What to call with each line about the progress.
         cfg: The config, of which the last line tells how images are loaded and resized.
+        masks: Of a detector with masks, one of :data:`MASKS`: pasted onto the images, those of the boxes, or none.
+        how: What becomes of an ONNX file of a whole model: its preprocessing, where there is a config, and precision.
 
     Returns:
-        The largest difference found, relative to the greatest value of the output.
+        The largest difference found, relative to the greatest value of the output; of detectors that of the scores of
+        objects that belong together.
 
     Raises:
         FileExistsError: The file is there.
         ModuleNotFoundError: ``onnx``, ``onnxscript`` or ``onnxruntime`` is not installed.
-        ValueError: The model cannot be exported, or what was written differs by more than :data:`TOLERANCE`; then
-            nothing is left of it.
+        ValueError: The model cannot be exported, or what was written differs by more than :data:`TOLERANCE`, or
+            finds other objects; then nothing is left of it.
     """
     file = Path(file)
     for path in (file, file.with_name(f'{file.name}.data')):
@@ -62,14 +70,16 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
     check_installed(to)
     channels = find_backbone(model).in_channels
     with _quiet():
-        chosen = exportable(model, part)
+        chosen = exportable(model, part, to, masks)
         takes, facts = describe_inputs(model, channels, cfg)
     if chosen.formats and to not in chosen.formats:
         raise ValueError(f'The {_named(model)} cannot be written as {to}, which keeps no choice of points in images of '
                          f'any size: try --to {" or --to ".join(chosen.formats)}, or --part backbone.')
-    classes = (getattr(model, 'dataset_meta', None) or {}).get('classes') or ()
-    facts.update(chosen.facts, input=takes, part=part, left=chosen.left,
-                 classes=classes if isinstance(classes, dict) else list(classes))
+    plan = plan_of(model, chosen, to, channels, cfg, how)
+    if plan:
+        takes = 'images (N, H, W, 3), RGB in uint8, of any size'
+        facts = dict(preprocess=plan, precision=how.precision, pipeline=facts['pipeline'])
+    facts.update(chosen.facts, input=takes, part=part, left=chosen.left, **_classes(model))
     file.parent.mkdir(parents=True, exist_ok=True)
     # On the disk of the target, so that what was checked is moved there at once.
     with tempfile.TemporaryDirectory(dir=file.parent, prefix='.export-') as folder:
@@ -77,36 +87,62 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
         tell(f'exporting {", ".join(chosen.names)} …')
         with _quiet():
             with _in_one_sentence(model, to, 'cannot be written'):
-                write_file(chosen.module, _images(_EXPORT_SIZE, channels), written, to, chosen.names,
-                           {key: json.dumps(value, default=str) for key, value in facts.items()})
-            difference = _compare(model, chosen, written, to, channels, tell)
-        if not difference <= TOLERANCE:
-            raise ValueError(f'{file} is not written: it differs from PyTorch by {difference:.1e} of the greatest '
-                             f'value, more than {TOLERANCE:.0e}. Something in the {_named(model)} depends on sizes or '
-                             'values in a way that the format does not keep: try another format, or --part backbone.')
+                write_file(chosen, _images(_EXPORT_SIZE, channels, chosen.enlarged), written, to,
+                           {key: json.dumps(value, default=str) for key, value in facts.items()},
+                           carriers=bool(plan) and chosen.carriers)
+            compared = _compare(model, chosen, written, to, channels, tell, bool(plan) and chosen.carriers)
+        failed = next((found for found in compared if not found.holds), None)
+        if failed is not None:
+            raise ValueError(f'{file} is not written: {failed.words}. Something in the {_named(model)} depends on '
+                             'sizes or values in a way that the format does not keep: try another format, or --part '
+                             'backbone.')
+        if plan:
+            finish(written, plan, model, cfg, how, tell)
         for path in Path(folder).iterdir():
             os.replace(path, file.with_name(path.name))
     tell(f'{file}: takes {takes}; returns {", ".join(chosen.names)}. {chosen.left}')
-    return difference
+    return float(np.max([found.difference for found in compared]))
 
 
-def _compare(model: nn.Module, part: Part, file: Path, to: str, channels: int, tell: Callable[[str], None]) -> float:
-    largest = []
+def _classes(model: nn.Module) -> dict[str, Any]:
+    """Names and colours of a model's classes, as far as they are known."""
+    meta = getattr(model, 'dataset_meta', None) or {}
+    classes, palette = meta.get('classes') or (), meta.get('palette')
+    facts: dict[str, Any] = dict(classes=classes if isinstance(classes, dict) else list(classes))
+    # Some data sets name a palette of mmdet's in place of colours.
+    if palette is not None and not isinstance(palette, str):
+        facts['palette'] = [list(map(int, colour)) for colour in palette]
+    return facts
+
+
+def _compare(model: nn.Module, part: Part, file: Path, to: str, channels: int, tell: Callable[[str], None],
+             carriers: bool) -> list[Agreement]:
+    agree = part.agree or _differences
+    compared = []
     exported = open_file(file, to)
     for size in _CHECK_SIZES:
-        images = _images(size, channels)
-        with _in_one_sentence(model, to, f'does not run for images {tuple(images.shape)} once it is written'):
-            found = exported(images)
-        differences = []
-        for name, expected, actual in zip(part.names, part.predict(images), found, strict=True):
-            if expected.shape != actual.shape:
-                raise ValueError(f'{name} of images {tuple(images.shape)} has the shape {tuple(actual.shape)} after '
-                                 f'the export, and {tuple(expected.shape)} in PyTorch: nothing is written.')
-            differences.append(_difference(expected, actual))
-        # Unlike max(), this does not pass over nan.
-        largest.append(float(np.max(differences)))
-        tell(f'{"×".join(map(str, images.shape))}: largest relative difference {largest[-1]:.1e}')
-    return float(np.max(largest))
+        images = _images(size, channels, part.enlarged)
+        height, width = images.shape[2:]
+        sizes = dict(inside=torch.zeros(height - 5, width - 3, dtype=torch.uint8),
+                     original=torch.zeros(height // 2, 2 * width, dtype=torch.uint8)) if carriers else {}
+        for given in ({}, part.trial) if part.trial else ({},):
+            with _in_one_sentence(model, to, f'does not run for images {tuple(images.shape)} once it is written'):
+                found = exported(images, **sizes, **given)
+            compared.append(agree(part.predict(images, **sizes, **given), found))
+            at = ''.join(f' at {name} {value:g}' for name, value in given.items())
+            tell(f'{"×".join(map(str, images.shape))}{at}: {compared[-1].words}')
+    return compared
+
+
+def _differences(expected: Sequence[Tensor], found: Sequence[Tensor]) -> Agreement:
+    """Compare value by value."""
+    for own, other in zip(expected, found, strict=True):
+        if own.shape != other.shape:
+            return Agreement(False, float('nan'), f'an output has the shape {tuple(other.shape)} after the export, and '
+                                                  f'{tuple(own.shape)} in PyTorch')
+    # Unlike max(), this does not pass over nan.
+    largest = float(np.max([_difference(own, other) for own, other in zip(expected, found)]))
+    return Agreement(largest <= TOLERANCE, largest, f'largest relative difference {largest:.1e}')
 
 
 def _difference(expected: Tensor, actual: Tensor) -> float:
@@ -147,6 +183,8 @@ def _shortened(lines: Sequence[str]) -> str:
     return lines[0][:200].rstrip('.') if lines else 'no reason given'
 
 
-def _images(size: tuple[int, int, int], channels: int) -> Tensor:
+def _images(size: tuple[int, int, int], channels: int, enlarged: int = 1) -> Tensor:
     count, height, width = size
+    # One pixel less stays odd where the size is.
+    height, width = (length * enlarged - (enlarged - 1) * (length % 2) for length in (height, width))
     return torch.randn(count, channels, height, width, generator=torch.Generator().manual_seed(sum(size)))

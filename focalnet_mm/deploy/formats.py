@@ -12,12 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..backbone import block
+from .layers import DeformableAttention, PatchEmbed, PixelDecoder
+from .part import Part
+from .whole.operators import translations
+
 __all__ = ['FORMATS', 'check_installed', 'open_file', 'write_file']
 
 #: Format → ending of its files.
 FORMATS = {'onnx': '.onnx', 'torchscript': '.pt', 'pt2': '.pt2'}
 # Protocol buffers end at 2 GiB; weights beyond that go to a file of their own.
 _INLINE_BYTES = 1 << 30
+# What makes tensors of the sizes of maps and numbers of those again → the same for sizes that are left open.
+_DEFORMABLE: dict[str, Callable[[Any], nn.Module]] = dict(
+    MultiScaleDeformableAttention=DeformableAttention, MSDeformAttnPixelDecoder=PixelDecoder)
 
 
 def check_installed(to: str) -> None:
@@ -32,52 +40,91 @@ def check_installed(to: str) -> None:
         raise ModuleNotFoundError(f'ONNX needs {" and ".join(missing)}: pip install "focalnet-mm[onnx]".')
 
 
-def write_file(module: nn.Module, images: Tensor, file: Path, to: str, names: Sequence[str],
-               facts: Mapping[str, str]) -> None:
-    """Write a module.
+def write_file(part: Part, images: Tensor, file: Path, to: str, facts: Mapping[str, str],
+               carriers: bool = False) -> None:
+    """Write a part of a model.
 
     Args:
-        module: Takes images and returns a tuple.
-        images: Images (N, C, H, W) to trace it with.
+        part: Its module, the names of what that returns, and its other inputs.
+        images: Images (N, C, H, W) to trace it with, two or more.
         file: Where to.
         to: One of :data:`FORMATS`.
-        names: The names of what it returns.
         facts: What the file says of itself.
+        carriers: Whether the file takes ``inside`` and ``original`` too; in ONNX alone.
     """
-    with _exportable(module, to):
-        {'onnx': _write_onnx, 'torchscript': _write_torchscript, 'pt2': _write_pt2}[to](
-            module, images, file, names, dict(facts))
+    with _exportable(part.module, to):
+        if to == 'onnx':
+            _write_onnx(part, images, file, dict(facts), carriers)
+        else:
+            {'torchscript': _write_torchscript, 'pt2': _write_pt2}[to](part.module, images, file, dict(facts))
 
 
-def open_file(file: Path, to: str) -> Callable[[Tensor], Sequence[Tensor]]:
-    """What was written, as a function of images."""
+def open_file(file: Path, to: str) -> Callable[..., Sequence[Tensor]]:
+    """What was written, as a function of images, and of other inputs by their names."""
     if to == 'torchscript':
         return torch.jit.load(str(file))
     if to == 'pt2':
         return torch.export.load(str(file)).module()
     import onnxruntime
-    session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
-    return lambda images: [torch.from_numpy(found) for found in session.run(None, {'images': images.numpy()})]
+    options = onnxruntime.SessionOptions()
+    # It warns of every input that has a default.
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(file), options, providers=['CPUExecutionProvider'])
+
+    def run(images: Tensor, **inputs: Tensor) -> list[Tensor]:
+        given = {name: value.numpy() for name, value in dict(inputs, images=images).items()}
+        return [torch.from_numpy(found) for found in session.run(None, given)]
+    return run
 
 
-def _write_onnx(module: nn.Module, images: Tensor, file: Path, names: Sequence[str], facts: dict[str, str]) -> None:
-    size = sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+def _write_onnx(part: Part, images: Tensor, file: Path, facts: dict[str, str], carriers: bool) -> None:
+    size = sum(tensor.nbytes for tensor in (*part.module.parameters(), *part.module.buffers()))
+    open_sizes: dict[str, Any] = dict(images={0: 'N', 2: 'H', 3: 'W'})
+    others: dict[str, Tensor] = {}
+    if carriers:
+        height, width = images.shape[2:]
+        others = dict(inside=torch.zeros(height - 3, width - 5, dtype=torch.uint8),
+                      original=torch.zeros(2 * height + 1, 2 * width - 1, dtype=torch.uint8))
+        open_sizes.update({name: {0: f'{name}_height', 1: f'{name}_width'} for name in others})
+    for name, default in part.inputs.items():
+        # One row an image, or one for all of them.
+        others[name] = default.expand(len(images), *default.shape[1:]) if default.dim() else default
+        open_sizes[name] = {0: 'N'} if default.dim() else None
     with contextlib.redirect_stdout(None):
-        program = torch.onnx.export(module, (images,), dynamo=True, input_names=['images'], output_names=list(names),
-                                    dynamic_shapes=({0: 'N', 2: 'H', 3: 'W'},), verbose=False)
+        program = torch.onnx.export(
+            part.module, (images,), kwargs=others, dynamo=True, output_names=list(part.names),
+            dynamic_shapes=open_sizes, custom_translation_table=translations(), verbose=False)
     # Only without dynamo there is none.
     assert program is not None
+    for value in program.model.graph.inputs:
+        default = part.inputs.get(str(value.name))
+        if default is not None:
+            _set_default(program.model.graph, value, default)
+    for node in program.model.graph.all_nodes():
+        # Where in whose files it was called from.
+        node.metadata_props.clear()
+    # Where in the sources of torch and of the user each node comes from, a third of a small file.
+    for node in program.model.graph:
+        node.metadata_props.clear()
     program.model.metadata_props.update(facts)
     program.save(str(file), external_data=size > _INLINE_BYTES)
 
 
-def _write_torchscript(module: nn.Module, images: Tensor, file: Path, names: Sequence[str],
-                       facts: dict[str, str]) -> None:
+def _set_default(graph: Any, value: Any, default: Tensor) -> None:
+    """Let an input have a value where none is given: an initialiser that is an input too."""
+    import onnx_ir
+    value.const_value = onnx_ir.tensor(default.numpy(), name=value.name)
+    if default.dim():
+        value.shape = onnx_ir.Shape([None, *default.shape[1:]])
+    graph.register_initializer(value)
+
+
+def _write_torchscript(module: nn.Module, images: Tensor, file: Path, facts: dict[str, str]) -> None:
     traced = torch.jit.trace(module, images, check_trace=False)
     torch.jit.save(traced, str(file), _extra_files=facts)
 
 
-def _write_pt2(module: nn.Module, images: Tensor, file: Path, names: Sequence[str], facts: dict[str, str]) -> None:
+def _write_pt2(module: nn.Module, images: Tensor, file: Path, facts: dict[str, str]) -> None:
     dynamic = torch.export.Dim.DYNAMIC
     program = torch.export.export(module, (images,), dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},))
     torch.export.save(program, str(file), extra_files=facts)
@@ -135,7 +182,11 @@ def _in_place_of(child: Any, to: str) -> nn.Module | None:
         return _Pointwise(child)
     if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size not in (1, (1, 1)):
         return _AdaptiveAvgPool(child.output_size if isinstance(child.output_size, tuple) else (child.output_size,) * 2)
+    if type(child) is block.PatchEmbed and to != 'torchscript' and PatchEmbed.fits(child):
+        return PatchEmbed(child)
     kind = type(child)
+    if kind.__name__ in _DEFORMABLE and kind.__module__.startswith(('mmcv.', 'mmdet.')):
+        return _DEFORMABLE[kind.__name__](child)
     if kind.__name__ == 'Upsample' and kind.__module__.startswith('mmseg.') and not child.size and (
             isinstance(child.scale_factor, float) and child.scale_factor.is_integer()):
         return _Upsample(child)

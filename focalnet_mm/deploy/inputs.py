@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..run.config import first_dataset, type_name
 from ..weights.clean import clean_text
 
-__all__ = ['describe_inputs']
+__all__ = ['ask_preprocessor', 'describe_inputs', 'test_pipeline']
 
 # Of an odd height and width, so that padding shows.
 _HEIGHT, _WIDTH = 33, 47
@@ -45,7 +45,7 @@ def describe_inputs(model: nn.Module, channels: int, cfg: Config | None = None) 
         A sentence's part that says what the file takes, and ``order``, ``mean`` and ``std`` (one value a channel, or
         nothing where they are not known) and ``pipeline``, the steps before them.
     """
-    steps = _test_pipeline(cfg)
+    steps = test_pipeline(cfg)
     named = [_call(step) for step in steps if not type_name(step).startswith(('Load', 'Pack'))]
     images = f'images (N, {channels}, H, W) in float32'
     facts: dict[str, Any] = dict(order='', mean=[], std=[], pipeline=named)
@@ -53,7 +53,7 @@ def describe_inputs(model: nn.Module, channels: int, cfg: Config | None = None) 
     preprocessor = getattr(model, 'data_preprocessor', None)
     if preprocessor is None:
         return images + before, facts
-    found = _ask(preprocessor, channels)
+    found = ask_preprocessor(preprocessor, channels)
     if found is None:
         return f'{images}, as {type(preprocessor).__name__} of the config prepares them{before}', facts
     facts.update(order=_order(found.order, steps), mean=found.mean, std=found.std)
@@ -67,7 +67,7 @@ def describe_inputs(model: nn.Module, channels: int, cfg: Config | None = None) 
     return ', '.join(parts) + before, facts
 
 
-def _ask(preprocessor: nn.Module, channels: int) -> _Found | None:
+def ask_preprocessor(preprocessor: nn.Module, channels: int) -> _Found | None:
     """Let a data preprocessor prepare black images with one bright channel each; ``None`` where it does more than
     order, normalise and pad them."""
     images = torch.zeros(channels + 1, channels, _HEIGHT, _WIDTH, dtype=torch.uint8)
@@ -131,7 +131,7 @@ def _padding(preprocessor: Any, padding: tuple[int, int, float]) -> str:
     return f'padded with {value} below and on the right as {type(preprocessor).__name__} of the config does'
 
 
-def _test_pipeline(cfg: Config | None) -> list[Mapping[str, Any]]:
+def test_pipeline(cfg: Config | None) -> list[Mapping[str, Any]]:
     return list(first_dataset(cfg, 'test').get('pipeline') or ()) if cfg else []
 
 

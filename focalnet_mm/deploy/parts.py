@@ -4,37 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..backbone.focalnet import find_backbone
+from .part import Part, predicted
+from .whole import whole
 
-__all__ = ['PARTS', 'Part', 'exportable']
+__all__ = ['PARTS', 'exportable']
 
-PARTS = ('model', 'backbone')
+PARTS = ('model', 'features', 'backbone')
 # What a classifier's head makes of its logits (N, classes).
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = dict(
     softmax=lambda logits: logits.softmax(1), sigmoid=torch.sigmoid, none=lambda logits: logits)
 _BACKBONE = 'export --part backbone'
-
-
-class Part(NamedTuple):
-    """A part of a model."""
-
-    #: Takes images (N, C, H, W), normalised as the model's ``data_preprocessor`` does, and returns a tuple.
-    module: nn.Module
-    #: The names of what it returns.
-    names: tuple[str, ...]
-    #: What is left to do with that, in sentences.
-    left: str
-    #: What the model itself predicts for such images, by the same names.
-    predict: Callable[[Tensor], Sequence[Tensor]]
-    #: What whoever reads the output needs to know.
-    facts: dict[str, Any]
-    #: The formats that can hold it; nothing where it is not known that one cannot.
-    formats: tuple[str, ...] = ()
 
 
 class _Backbone(nn.Module):
@@ -80,12 +65,14 @@ class _Classifier(nn.Module):
         return tuple(activate(logits(features)) for logits, activate in zip(self.logits, self.activations))
 
 
-def exportable(model: nn.Module, part: str) -> Part:
+def exportable(model: nn.Module, part: str, to: str = 'onnx', masks: str = 'paste') -> Part:
     """The part of a model that can be exported.
 
     Args:
-        model: A model of mmdet, mmseg or mmpretrain in evaluation mode. It is copied, not changed.
+        model: A model of mmdet, mmseg or mmpretrain in evaluation mode. It is left as it was.
         part: One of :data:`PARTS`.
+        to: The format, one of :data:`~focalnet_mm.deploy.FORMATS`. Whole detectors need ONNX.
+        masks: Of a detector with masks, one of :data:`~focalnet_mm.deploy.MASKS`.
 
     Returns:
         What to export, and what to compare it with.
@@ -95,15 +82,21 @@ def exportable(model: nn.Module, part: str) -> Part:
     """
     backbone = find_backbone(model)
     bases = _bases(model)
-    kind = next((kind for kind in _KINDS if kind in bases), None)
     if part == 'backbone':
         return Part(_Backbone(copy.deepcopy(backbone)), _stages(backbone),
                     'Neck and heads are left out: they take these feature maps.', backbone, {})
-    if kind is None:
-        raise ValueError(f'A {bases[0]} is no classifier, segmenter or detector, so that it is not known what it '
-                         f'predicts: {_BACKBONE}.')
     with torch.no_grad():
-        return _KINDS[kind](model, torch.zeros(2, backbone.in_channels, 64, 64))
+        images = torch.zeros(2, backbone.in_channels, 64, 64)
+        if part == 'features':
+            return _features(model, images)
+        found = whole(model, masks) if to == 'onnx' else None
+        kind = next((kind for kind in _KINDS if kind in bases), None)
+        if found is not None:
+            return found
+        if kind is None:
+            raise ValueError(f'A {bases[0]} is no classifier, segmenter or detector, so that it is not known what it '
+                             f'predicts: {_BACKBONE}.')
+        return _KINDS[kind](model, images, to)
 
 
 def _bases(part: Any) -> list[str]:
@@ -114,25 +107,31 @@ def _stages(backbone: Any) -> tuple[str, ...]:
     return tuple(f'stage{i}' for i in backbone.out_indices)
 
 
-def _detector(model: Any, images: Tensor) -> Part:
+def _features(model: Any, images: Tensor) -> Part:
     changed = copy.deepcopy(model)
     neck = changed.neck if getattr(model, 'with_neck', False) else None
     backbone = find_backbone(changed)
     if backbone is not getattr(changed, 'backbone', None):
         raise ValueError(f'The FocalNet of a {type(model).__name__} is not its only backbone: {_BACKBONE}.')
-    count = 0 if neck is None else len(_tried(model, lambda: neck(backbone(images))))
+    count = 0 if neck is None else len(predicted(model, lambda: neck(backbone(images)), _BACKBONE))
     return Part(
         _Backbone(backbone, neck), tuple(f'level{i}' for i in range(count)) or _stages(backbone),
-        'Heads are left out, since their proposals, sorting and suppression of overlaps depend on the values and need '
-        'operators that runtimes do not share: run the heads of the config in PyTorch on these maps, as '
-        'model.rpn_head, model.roi_head or model.bbox_head do.', model.extract_feat, {})
+        'Heads are left out: run those of the config in PyTorch on these maps, as model.rpn_head, model.roi_head or '
+        'model.bbox_head do.', model.extract_feat, {})
 
 
-def _segmenter(model: Any, images: Tensor) -> Part:
+def _detector(model: Any, images: Tensor, to: str) -> Part:
+    if to != 'onnx':
+        return _features(model, images)
+    raise ValueError(f'It is not known how to write what a {type(model).__name__} predicts: export --part features '
+                     'writes its backbone and neck.')
+
+
+def _segmenter(model: Any, images: Tensor, to: str) -> Part:
     heads = list(model.decode_head) if isinstance(model.decode_head, nn.ModuleList) else [model.decode_head]
     name = f'{type(model).__name__} with {" and ".join(type(head).__name__ for head in heads)}'
     if any(hasattr(head, 'transformer_decoder') for head in heads):
-        raise ValueError(f'The {name} predicts by queries, which cannot be exported with sizes left open: {_BACKBONE}.')
+        raise ValueError(f'The {name} predicts by queries, which cannot be written as {to}: {_BACKBONE}.')
     mode = (model.test_cfg or {}).get('mode', 'whole')
 
     def predict(images: Tensor) -> Sequence[Tensor]:
@@ -144,7 +143,7 @@ def _segmenter(model: Any, images: Tensor) -> Part:
         finally:
             model.test_cfg = settings
 
-    found, = _tried(model, lambda: predict(images))
+    found, = predicted(model, lambda: predict(images), _BACKBONE)
     facts: dict[str, Any] = {}
     if found.shape[1] == 1:
         facts = dict(threshold=model.decode_head.threshold)
@@ -161,7 +160,7 @@ def _segmenter(model: Any, images: Tensor) -> Part:
     return Part(_Segmenter(copy.deepcopy(model)), (names,), left, predict, facts, formats)
 
 
-def _classifier(model: Any, images: Tensor) -> Part:
+def _classifier(model: Any, images: Tensor, to: str) -> Part:
     if getattr(model, 'head', None) is None:
         raise ValueError(f'The {type(model).__name__} has no head, so that it predicts no classes: {_BACKBONE}.')
     tasks = list(_heads(model.head))
@@ -170,7 +169,7 @@ def _classifier(model: Any, images: Tensor) -> Part:
         samples = model(images, mode='predict')
         return [torch.stack([_of_task(sample, task).pred_score for sample in samples]) for task, _ in tasks]
 
-    _tried(model, lambda: predict(images))
+    predicted(model, lambda: predict(images), _BACKBONE)
     changed = copy.deepcopy(model)
     features = changed.extract_feat(torch.randn(images.shape, generator=torch.Generator().manual_seed(0)))
     logits, activations, names, left, facts = [], [], [], [], {}
@@ -183,11 +182,12 @@ def _classifier(model: Any, images: Tensor) -> Part:
         names.append(name)
         left.append(_choice(head, name))
         facts[name] = dict(activation=activation, threshold=getattr(head, 'thr', None))
-    return Part(_Classifier(changed, logits, activations), tuple(names), ' '.join(left), predict, dict(outputs=facts))
+    return Part(_Classifier(changed, logits, activations), tuple(names), ' '.join(left), predict,
+                dict(task='classification', outputs=facts))
 
 
 #: The class that each library's models are of → what exports them.
-_KINDS: dict[str, Callable[[Any, Tensor], Part]] = dict(
+_KINDS: dict[str, Callable[[Any, Tensor, str], Part]] = dict(
     BaseDetector=_detector, BaseSegmentor=_segmenter, BaseClassifier=_classifier)
 
 
@@ -242,14 +242,3 @@ def _choice(head: Any, name: str) -> str:
     if hasattr(head, 'thr'):
         return f'Of {name} the {best} greatest hold.'
     return f'The class is the argmax of {name}.'
-
-
-def _tried(model: nn.Module, predict: Callable[[], Any]) -> Any:
-    """What a model predicts, or a sentence about why it cannot."""
-    try:
-        return predict()
-    # Any layer of anybody's may fail.
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [''])[0]
-        raise ValueError(f'The {type(model).__name__} itself does not predict in PyTorch ({type(error).__name__}: '
-                         f'{reason}): {_BACKBONE}.') from error

@@ -8,17 +8,18 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress
 
 from ..data.pictures import Input, printable, read_video, shown_as, unique_names, utf8_path
-from .predictor import Predictor
+from .exported import ExportedPredictor
+from .progress import described, progress_bar
 from .records import PredictionsFile
+
+if TYPE_CHECKING:
+    from .predictor import Predictor
 
 __all__ = ['Predicted', 'predict_inputs']
 
@@ -41,8 +42,8 @@ class Predicted(NamedTuple):
 class _Writer:
     """Predictions and pictures of inputs, as they come."""
 
-    def __init__(self, predictor: Predictor, records: PredictionsFile, score_thr: float, stop: Callable[[], bool],
-                 say: Callable[[str], None]) -> None:
+    def __init__(self, predictor: Predictor | ExportedPredictor, records: PredictionsFile, score_thr: float,
+                 stop: Callable[[], bool], say: Callable[[str], None]) -> None:
         self.predictor = predictor
         self.records = records
         self.score_thr = score_thr
@@ -52,8 +53,9 @@ class _Writer:
 
     def predict(self, item: Input, source: Any, name: str, **more: Any) -> np.ndarray:
         """Store what is predicted for an image; returns its picture."""
-        loaded = self.predictor.load(source, name)
-        sample = self.predictor.predict(loaded, name)
+        predictor: Any = self.predictor
+        loaded = predictor.load(source, name)
+        sample = predictor.predict(loaded, name)
         image_id = self.records.images + 1
         height, width = loaded.image.shape[:2]
         self.records.add(dict(id=image_id, file_name=str(item.path), height=height, width=width, **more),
@@ -79,7 +81,7 @@ class _Writer:
         except (OSError, cv2.error) as error:
             raise ValueError(f'{target} could not be written: {getattr(error, "strerror", None) or error}') from error
 
-    def video(self, item: Input, target: Path, progress: Progress) -> bool:
+    def video(self, item: Input, target: Path, progress: Any) -> bool:
         """Predict on the frames of a video, and write them as another; returns whether it came to its end."""
         if isinstance(item.path, str):
             raise ValueError(f'{item.path} is a video on another machine: download it first.')
@@ -139,7 +141,7 @@ def _check_film(target: Path, frames: int) -> None:
                          'space left? What was predicted is in predictions.json.')
 
 
-def predict_inputs(predictor: Predictor, inputs: Sequence[Input], out: Path, score_thr: float,
+def predict_inputs(predictor: Predictor | ExportedPredictor, inputs: Sequence[Input], out: Path, score_thr: float,
                    facts: Mapping[str, str], name: str = 'predict',
                    stop: Callable[[], bool] = lambda: False) -> Predicted:
     """Predict on pictures and videos, with a progress bar, and write what was found.
@@ -162,7 +164,7 @@ def predict_inputs(predictor: Predictor, inputs: Sequence[Input], out: Path, sco
     targets = [out / 'pictures' / target for target in unique_names([_target(item) for item in inputs])]
     records, failed, done = PredictionsFile(out), [], 0
     try:
-        with Progress(console=Console(stderr=True)) as progress:
+        with progress_bar() as progress:
             def say(text: str) -> None:
                 progress.console.print(f'{name}: {printable(text)}', markup=False, soft_wrap=True)
 
@@ -171,7 +173,7 @@ def predict_inputs(predictor: Predictor, inputs: Sequence[Input], out: Path, sco
             for item, target in zip(inputs, targets):
                 if stop():
                     break
-                progress.update(task, description=escape(printable(item.name)))
+                progress.update(task, description=described(printable(item.name)))
                 complete = True
                 try:
                     if item.is_video:

@@ -21,6 +21,7 @@ from ..run.build import load_model, unwrap
 from ..run.config import scope_of, type_name
 from ..run.failures import first_line
 from ..run.images import ImagePipeline, Loaded
+from .masks import encoded
 
 __all__ = ['Predictor']
 
@@ -147,7 +148,7 @@ class Predictor:
             found = _instances(sample.pred_instances.cpu())
         elif 'pred_sem_seg' in sample:
             labels = sample.pred_sem_seg.data[0].cpu().numpy()
-            found = [dict(category_id=int(label), **_encoded(labels == label)) for label in np.unique(labels)]
+            found = [dict(category_id=int(label), **encoded(labels == label)) for label in np.unique(labels)]
         else:
             scores = sample.pred_score.cpu()
             best = scores.topk(min(_TOP_CLASSES, len(scores)))
@@ -158,7 +159,7 @@ class Predictor:
     def _panoptic(self, sample: Any) -> list[dict[str, Any]]:
         segments = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy()
         things = self._model.panoptic_fusion_head.num_things_classes
-        return [dict(category_id=label, isthing=int(label < things), **_encoded(segments == segment))
+        return [dict(category_id=label, isthing=int(label < things), **encoded(segments == segment))
                 for segment, label in self._segments(sample).items()]
 
     def _segments(self, sample: Any) -> dict[int, int]:
@@ -210,16 +211,6 @@ def _instances(instances: Any) -> list[dict[str, Any]]:
             entry['bbox'] = [left, top, right - left, bottom - top]
         entry['score'] = score
         if 'masks' in instances:
-            entry.update(_encoded(np.asarray(instances.masks[i])))
+            entry.update(encoded(np.asarray(instances.masks[i])))
         found.append(entry)
     return found
-
-
-def _encoded(mask: np.ndarray) -> dict[str, Any]:
-    """A mask (H, W) as COCO's run-length encoding, and its area."""
-    try:
-        from pycocotools import mask as coco
-    except ImportError:
-        raise ModuleNotFoundError('Masks are stored through pycocotools: pip install pycocotools.') from None
-    encoded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return dict(segmentation=dict(size=list(encoded['size']), counts=encoded['counts'].decode()), area=int(mask.sum()))

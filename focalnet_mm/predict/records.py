@@ -10,9 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 __all__ = ['PredictionsFile']
 
 # A byte of a file's name that is no UTF-8 becomes JSON's own escape of it, from which Python makes the same name again.
@@ -114,7 +111,8 @@ def _plain(value: Any) -> Any:
     """A value as JSON knows it."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
+    # Of NumPy or PyTorch.
+    if hasattr(value, 'tolist'):
         return _plain(value.tolist())
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]

@@ -21,6 +21,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..data.made import check_folder
 from ..weights.heads import heads_with_classes, plain_name
 from .build import check_checkpoint, unwrap
 from .config import model_settings
@@ -114,25 +115,6 @@ def build_runner(cfg: Config, checkpoint: str | None = None) -> tuple[Runner, Ch
     runner.register_hook(check)
     runner.register_hook(FitCheckpoint())
     return runner, check
-
-
-def check_folder(folder: str | Path, force: bool) -> Path:
-    """Check that nothing is in a folder that a tool writes to.
-
-    Args:
-        folder: The folder, which need not be there.
-        force: Whether anything may be in it.
-
-    Returns:
-        Its path.
-
-    Raises:
-        FileExistsError: Something is, and may not.
-    """
-    folder = Path(folder)
-    if not force and folder.is_dir() and any(folder.iterdir()):
-        raise FileExistsError(f'{folder} is not empty: name another folder, or add --force to replace files in it.')
-    return folder
 
 
 def check_dataset(dataset: Any, key: str) -> None:

@@ -16,12 +16,10 @@ from mmengine.dataset import BaseDataset
 from mmengine.fileio import list_dir_or_file
 from mmengine.registry import Registry
 
+from ..installed import OURS
 from .config import evaluators, loaders, type_name
 
 __all__ = ['OURS', 'explain_failure', 'explain_missing', 'first_line', 'is_about_data', 'why_empty']
-
-#: What the package raises of wrong arguments, files and data, with a message that stands for itself.
-OURS = (ValueError, OSError, ModuleNotFoundError)
 
 _WORKER = 'Original Traceback (most recent call last):'
 _MOST = 400

@@ -136,8 +136,8 @@ def test_detector_without_its_heads(tmp_path, thin_config):
     torch.manual_seed(0)
     model = load_model(cfg)
     told = []
-    export_model(model, tmp_path / 'x.onnx', 'onnx', tell=told.append)
-    assert 'Heads are left out, since their proposals' in told[-1]
+    export_model(model, tmp_path / 'x.onnx', 'onnx', 'features', tell=told.append)
+    assert 'Heads are left out: run those of the config' in told[-1]
     images = torch.randn(1, 3, 75, 120)
     with torch.no_grad():
         expected = model.extract_feat(images)
@@ -178,8 +178,9 @@ class TestRefusals:
 
     def test_queries(self, thin_config):
         model = load_model(thin_config('mmseg/mask2former_focalnet_l_160k.py'))
-        with pytest.raises(ValueError, match=r'Mask2FormerHead predicts by queries, .*: export --part backbone'):
-            exportable(model, 'model')
+        assert exportable(model, 'model').names == ('label_map', 'logits')
+        with pytest.raises(ValueError, match=r'Mask2FormerHead predicts by queries, .* pt2: export --part backbone'):
+            exportable(model, 'model', 'pt2')
 
     def test_missing_packages(self, tmp_path, monkeypatch):
         monkeypatch.setattr('importlib.util.find_spec', lambda name: None)

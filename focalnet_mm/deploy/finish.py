@@ -1,0 +1,81 @@
+"""What becomes of an ONNX file of a whole model once it computes what PyTorch does: preprocessing and precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmengine.config import Config
+from torch import nn
+
+from .part import Part
+from .precision import PRECISIONS, lower_precision
+from .preprocess import compare_with_pipeline, make_plan, prepend
+
+__all__ = ['FINISH', 'PRECISIONS', 'Finish', 'finish', 'plan_of']
+
+
+class Finish(NamedTuple):
+    """How an ONNX file of a whole model takes its images and keeps its weights."""
+
+    #: Whether it takes RGB pictures of any size in uint8, and resizes and normalises them itself.
+    preprocess: bool = True
+    #: One of :data:`PRECISIONS`.
+    precision: str = 'fp32'
+    #: Pictures that ``'int8'`` finds the ranges of activations with.
+    pictures: Sequence[Path] = ()
+
+
+#: With preprocessing, in float32.
+FINISH = Finish()
+
+
+def plan_of(model: nn.Module, part: Part, to: str, channels: int, cfg: Config | None,
+            how: Finish) -> dict[str, Any] | None:
+    """The preprocessing of a file; nothing where it takes normalised images.
+
+    Args:
+        model: The model with its ``data_preprocessor``.
+        part: What is exported of it.
+        to: The format.
+        channels: The number of image channels.
+        cfg: The model's config; without one there is no preprocessing.
+        how: What was asked for.
+
+    Raises:
+        ValueError: The graph cannot do what the config does, or there is no preprocessing to lower the precision with.
+    """
+    whole = to == 'onnx' and (part.carriers or part.facts.get('task') == 'classification')
+    if cfg is not None and whole and how.preprocess:
+        return make_plan(model, channels, cfg)
+    if how.precision != 'fp32':
+        raise ValueError(f'The precision {how.precision} is for ONNX files of whole models with their preprocessing: '
+                         'export --to onnx --part model, without --no-preprocess.')
+    return None
+
+
+def finish(file: Path, plan: dict[str, Any], model: nn.Module, cfg: Config | None, how: Finish,
+           tell: Callable[[str], None]) -> None:
+    """Put preprocessing in front of a file, and lower its precision.
+
+    Args:
+        file: What was written, rewritten here.
+        plan: What :func:`plan_of` returned.
+        model: The model.
+        cfg: Its config.
+        how: What was asked for.
+        tell: What to call with each line about the progress.
+
+    Raises:
+        ValueError: The graph prepares pictures otherwise than the config does.
+    """
+    if cfg is not None:
+        levels = compare_with_pipeline(plan, model, cfg)
+        tell(f'preprocessing: {levels:.2g} grey levels from what the pipeline of the config does')
+    prepend(file, plan)
+    if how.precision != 'fp32':
+        before = file.stat().st_size
+        lower_precision(file, how.precision, how.pictures)
+        tell(f'{how.precision}: {file.stat().st_size / 1e6:.1f} MB in place of {before / 1e6:.1f} MB; --check tells '
+             'what that costs on the validation set')

@@ -1,0 +1,182 @@
+"""Smaller ONNX files: the layers' weights and products in 16 or 8 bits, everything else in float32."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ..data.pictures import read_image
+
+__all__ = ['PRECISIONS', 'lower_precision']
+
+#: How the weights of layers may be kept.
+PRECISIONS = ('fp32', 'fp16', 'int8')
+# What layers become in ONNX. Sizes, boxes and thresholds are no layers: 16 bits know no odd pixel beyond 2048.
+_LAYERS = ('Conv', 'ConvTranspose', 'Gemm', 'MatMul')
+_HALF_RANGE = np.finfo(np.float16).min, np.finfo(np.float16).max
+# More say little more of the range of an activation.
+_MOST_PICTURES = 64
+
+
+def lower_precision(file: Path, precision: str, pictures: Sequence[Path] = ()) -> None:
+    """Rewrite a file in a lower precision.
+
+    Args:
+        file: An ONNX file of less than 2 GiB, for ``'int8'`` with its preprocessing inside.
+        precision: ``'fp16'``, or ``'int8'``: of weights each channel, of activations each tensor by its own range.
+        pictures: What ``'int8'`` finds the ranges of activations with, some dozens of pictures such as the model will
+            see, of which the first 64 are taken.
+
+    Raises:
+        ValueError: There is no layer, or no picture to find ranges with.
+    """
+    model = _simplified(file)
+    layers = _layers(model)
+    if not layers:
+        raise ValueError(f'{file} has no layer with weights, which {precision} would make smaller.')
+    if precision == 'fp16':
+        lower = _half(model, layers)
+    else:
+        if not pictures:
+            raise ValueError('int8 finds the ranges of activations by pictures: name a folder of them with '
+                             '--calibrate, some of those that the model was trained with.')
+        lower = _quantised(model, layers, pictures)
+    # None of the tools keeps what the file says of itself.
+    del lower.metadata_props[:]
+    before = onnx.load(file, load_external_data=False)
+    lower.metadata_props.extend(before.metadata_props)
+    del lower.opset_import[:]
+    lower.opset_import.extend(before.opset_import)
+    new = file.with_name(f'{file.name}.new')
+    onnx.save(lower, new)
+    os.replace(new, file)
+    # What is smaller lies in one file.
+    file.with_name(f'{file.name}.data').unlink(missing_ok=True)
+
+
+def _simplified(file: Path) -> onnx.ModelProto:
+    """A model with its constants computed, such as weights that are reshaped, by onnxruntime's own passes."""
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # The levels above write operators that only onnxruntime knows.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / 'simplified.onnx')
+        # Weights in a file of their own would be sought beside what is written here.
+        onnx.save(onnx.load(file), Path(folder) / 'whole.onnx')
+        onnxruntime.InferenceSession(str(Path(folder) / 'whole.onnx'), options, providers=['CPUExecutionProvider'])
+        return onnx.load(options.optimized_model_filepath)
+
+
+def _layers(model: onnx.ModelProto) -> list[str]:
+    """The names of the layers: nodes with a constant weight of two dimensions or more."""
+    weights = {weight.name for weight in model.graph.initializer
+               if len(weight.dims) > 1 and weight.data_type == onnx.TensorProto.FLOAT}
+    return [node.name for node in model.graph.node if node.op_type in _LAYERS and node.input[1] in weights]
+
+
+def _half(model: onnx.ModelProto, layers: Sequence[str]) -> onnx.ModelProto:
+    """Layers in 16 bits, between casts.
+
+    onnxruntime's own converter leaves a graph unsorted where most nodes stay as they are.
+    """
+    lower = onnx.ModelProto()
+    lower.CopyFrom(model)
+    chosen = set(layers)
+    weights = {weight.name: weight for weight in lower.graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    halved: dict[str, str] = {}
+
+    def half(name: str) -> str:
+        """The value of a name in 16 bits."""
+        if name not in halved:
+            halved[name] = f'{name}/fp16'
+            if name in weights:
+                values = np.clip(numpy_helper.to_array(weights[name]), *_HALF_RANGE).astype(np.float16)
+                lower.graph.initializer.append(numpy_helper.from_array(values, halved[name]))
+            else:
+                nodes.append(helper.make_node('Cast', [name], [halved[name]], f'{name}/to_fp16',
+                                              to=TensorProto.FLOAT16))
+        return halved[name]
+
+    for node in lower.graph.node:
+        if node.name not in chosen:
+            nodes.append(node)
+            continue
+        inputs = [half(name) if name else '' for name in node.input]
+        result = node.output[0]
+        layer = onnx.NodeProto()
+        layer.CopyFrom(node)
+        layer.input[:], layer.output[:] = inputs, [f'{result}/in_fp16']
+        nodes += [layer, helper.make_node('Cast', [f'{result}/in_fp16'], [result], f'{node.name}/to_fp32',
+                                          to=TensorProto.FLOAT)]
+    del lower.graph.node[:]
+    lower.graph.node.extend(nodes)
+    used = {name for node in nodes for name in _names_in(node)} | {value.name for value in lower.graph.output}
+    kept = [weight for weight in lower.graph.initializer if weight.name in used]
+    del lower.graph.initializer[:]
+    lower.graph.initializer.extend(kept)
+    return lower
+
+
+def _names_in(node: onnx.NodeProto) -> Iterator[str]:
+    """The values that a node takes, those of the graphs within it too."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            yield from _names_in(inner)
+        yield from (value.name for value in attribute.g.output)
+
+
+def _quantised(model: onnx.ModelProto, layers: Sequence[str], pictures: Sequence[Path]) -> onnx.ModelProto:
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+    quiet = logging.getLogger()
+    level = quiet.level
+    with tempfile.TemporaryDirectory() as folder:
+        plain, lower = Path(folder) / 'plain.onnx', Path(folder) / 'int8.onnx'
+        # Symbolic shapes come to no end over loops, and layers need none of them.
+        quant_pre_process(model, plain, skip_optimization=True, skip_symbolic_shape=True)
+        quiet.setLevel(logging.ERROR)
+        try:
+            quantize_static(
+                plain, lower, _Pictures(pictures), quant_format=QuantFormat.QDQ, nodes_to_quantize=list(layers),
+                op_types_to_quantize=list(_LAYERS), per_channel=True, activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
+                # Without these instructions two products of 8 bits overflow 16, unless weights have 7.
+                reduce_range=not _has_vnni(),
+                # A file that the layers' ranges are averaged over has outliers, which would coarsen all others.
+                extra_options=dict(CalibMovingAverage=True))
+        finally:
+            quiet.setLevel(level)
+        return onnx.load(lower)
+
+
+def _has_vnni() -> bool:
+    try:
+        return 'vnni' in Path('/proc/cpuinfo').read_text(encoding='utf-8')
+    except OSError:
+        return False
+
+
+class _Pictures:
+    """Pictures as onnxruntime's calibration reads them, with a progress bar."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._inputs = self._read(files[:_MOST_PICTURES])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._inputs, None)
+
+    def _read(self, files: Sequence[Path]) -> Iterator[dict[str, np.ndarray]]:
+        from rich.progress import track
+        for file in track(files, 'calibrating'):
+            yield dict(images=np.ascontiguousarray(read_image(file)[None, ..., ::-1]))

@@ -1,0 +1,81 @@
+"""A plan of preprocessing as an ONNX graph, and in front of a model's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, compose, helper
+
+from .operators import Operators
+from .steps import STEPS, prepared
+
+__all__ = ['CARRIERS', 'PREFIX', 'prepend', 'preprocess_model']
+
+#: Inputs of a model of which the shapes alone count: those of the images without padding, and of the pictures.
+CARRIERS = ('inside', 'original')
+#: What the names of the nodes and values before the model begin with.
+PREFIX = 'preprocess/'
+
+
+def preprocess_model(plan: Mapping[str, Any], opset: int = 18, ir_version: int = 10) -> onnx.ModelProto:
+    """A plan as a model of its own.
+
+    Args:
+        plan: What :func:`~focalnet_mm.deploy.preprocess.make_plan` returns.
+        opset: The version of the standard operators, 18 or later.
+        ir_version: That of the format.
+
+    Returns:
+        A model that takes ``pictures`` (N, H, W, 3), RGB in uint8, all of one size, and returns ``prepared``
+        (N, C, h, w) in float32, ``inside`` (h', w') and ``original`` (H, W): of these two the shapes count alone.
+    """
+    op = Operators()
+    # The one node that takes the input, whose name changes in front of a model; branches refer to what it gives.
+    images = op.Identity('pictures')
+    original = _carrier(op, images)
+    for step in plan['steps']:
+        images = STEPS[step['step']](op, images, step)
+    outputs = prepared(op, images, plan['prepare']), _carrier(op, images), original
+    takes = [helper.make_tensor_value_info('pictures', TensorProto.UINT8, ['N', 'H', 'W', 3])]
+    returns = []
+    for name, value, kind, shape in zip(('prepared', *CARRIERS), outputs,
+                                        (TensorProto.FLOAT, TensorProto.UINT8, TensorProto.UINT8),
+                                        (['N', 'C', 'prepared_height', 'prepared_width'],
+                                         ['inside_height', 'inside_width'], ['H', 'W'])):
+        op.nodes.append(helper.make_node('Identity', [value], [name], name=name))
+        returns.append(helper.make_tensor_value_info(name, kind, shape))
+    return op.model(takes, returns, opset, ir_version)
+
+
+def prepend(file: Path, plan: Mapping[str, Any]) -> None:
+    """Put preprocessing in front of a model that was written.
+
+    Args:
+        file: A model that takes normalised ``images`` (N, C, H, W) and may take :data:`CARRIERS`; it is rewritten to
+            take ``images`` (N, H, W, 3), RGB in uint8.
+        plan: What :func:`~focalnet_mm.deploy.preprocess.make_plan` returns.
+    """
+    # Weights in a file of their own stay there.
+    model = onnx.load(file, load_external_data=False)
+    opset = next(entry.version for entry in model.opset_import if not entry.domain)
+    before = compose.add_prefix(preprocess_model(plan, opset, model.ir_version), PREFIX)
+    taken = {value.name for value in model.graph.input}
+    joined = [(f'{PREFIX}prepared', 'images'), *((f'{PREFIX}{name}', name) for name in CARRIERS if name in taken)]
+    # merge_models would look for weights in the folder that one stands in.
+    graph = compose.merge_graphs(before.graph, model.graph, joined,
+                                 outputs=[value.name for value in model.graph.output])
+    for node in graph.node:
+        node.input[:] = ['images' if name == f'{PREFIX}pictures' else name for name in node.input]
+    graph.input[0].name = 'images'
+    model.graph.CopyFrom(graph)
+    onnx.save(model, file)
+
+
+def _carrier(op: Operators, images: str) -> str:
+    """(H, W): the first channel of the first image, of which the shape counts."""
+    first = op.Slice(images, *map(np.array, ([0, 0], [1, 1], [0, 3])))
+    return op.Squeeze(first, np.array([0, 3]))

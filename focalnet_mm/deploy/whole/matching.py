@@ -1,0 +1,81 @@
+"""Objects that a runtime finds beside those that the model itself predicts, matched one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..part import Agreement
+
+__all__ = ['agreement', 'matched']
+
+#: What share of the objects may be missed, since a score or an overlap at the very threshold falls to either side; one
+#: of :data:`FEW` in any case.
+SHARE, FEW = 0.01, 20
+#: How far boxes and masks must overlap, and how near scores must be.
+IOU, SCORE = 0.99, 1e-3
+# Pixels by which a box may be off whose overlap says little, since it is that narrow.
+_NEAR = 0.01
+
+
+def agreement(names: Sequence[str], expected: Sequence[Tensor], found: Sequence[Tensor]) -> Agreement:
+    """Compare the objects of a batch.
+
+    Args:
+        names: The names of the tensors: ``boxes`` (N, K, 4), ``scores`` (N, K), ``labels`` (N, K) and, where there are
+            such, ``masks`` (N, K, H, W).
+        expected: What the model predicts.
+        found: What the runtime returns.
+
+    Returns:
+        Whether no more than :data:`SHARE` of the objects miss their match, and the largest difference of their scores.
+    """
+    own, other = (dict(zip(names, tensors)) for tensors in (expected, found))
+    objects = matches = 0
+    largest = 0.0
+    for image in range(len(own['scores'])):
+        one, two = ({name: tensor[image] for name, tensor in each.items()} for each in (own, other))
+        pairs = matched(one, two)
+        objects += int(max((one['scores'] > 0).sum(), (two['scores'] > 0).sum()))
+        matches += len(pairs)
+        largest = max(largest, *(abs(float(one['scores'][i] - two['scores'][j])) for i, j in pairs), 0.0)
+    words = f'{matches} of {objects} objects found again, scores differ by at most {largest:.1e}'
+    missed = max(int(SHARE * objects), int(objects >= FEW))
+    return Agreement(objects - matches <= missed, largest, words)
+
+
+def matched(one: dict[str, Tensor], two: dict[str, Tensor]) -> list[tuple[int, int]]:
+    """Pairs of objects of one image that are the same: label, box, score and mask; each of them is in one pair."""
+    left, right = (torch.nonzero(side['scores'] > 0)[:, 0] for side in (one, two))
+    boxes, others = one['boxes'][left], two['boxes'][right]
+    same = one['labels'][left, None] == two['labels'][None, right]
+    same &= (one['scores'][left, None] - two['scores'][None, right]).abs() < SCORE
+    distance = (boxes[:, None] - others[None]).abs().amax(2)
+    same &= (_overlap(boxes, others) > IOU) | (distance < _NEAR)
+    pairs: list[tuple[int, int]] = []
+    for i in range(len(left)):
+        # The nearest of those that are left.
+        for j in distance[i].argsort().tolist():
+            if same[i, j] and _same_mask(one, two, left[i], right[j]):
+                pairs.append((int(left[i]), int(right[j])))
+                same[:, j] = False
+                break
+    return pairs
+
+
+def _overlap(one: Tensor, two: Tensor) -> Tensor:
+    """Intersection over union (A, B) of boxes (A, 4) and (B, 4)."""
+    one, two = one[:, None], two[None]
+    corner = torch.minimum(one[..., 2:], two[..., 2:]) - torch.maximum(one[..., :2], two[..., :2])
+    common = corner.clamp(min=0).prod(2)
+    return common / ((one[..., 2:] - one[..., :2]).prod(2) + (two[..., 2:] - two[..., :2]).prod(2) - common)
+
+
+def _same_mask(one: dict[str, Tensor], two: dict[str, Tensor], i: Tensor, j: Tensor) -> bool:
+    if 'masks' not in one:
+        return True
+    own, other = one['masks'][i], two['masks'][j]
+    # A pixel at the very threshold may fall to either side.
+    return int((own ^ other).sum()) <= max(2, (1 - IOU) * int((own | other).sum()))

@@ -1,0 +1,107 @@
+"""The two operators of detectors that torch has no name for, in PyTorch and in ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ['INVALID', 'nms', 'roi_align', 'translations']
+
+#: The score of a box that is none. Scores are probabilities, so that all others are higher.
+INVALID = -1.0
+_LOWEST = -0.5
+
+
+@torch.library.custom_op('focalnet_mm::nms', mutates_args=())
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: Tensor, most: int) -> Tensor:
+    """Suppress boxes that overlap with one of a higher score.
+
+    Args:
+        boxes: (N, B, 4) as x1, y1, x2, y2.
+        scores: (N, B), :data:`INVALID` where there is no box.
+        iou_threshold: A single number; boxes that overlap by more are suppressed.
+        most: How many boxes of an image are kept, those of the highest scores.
+
+    Returns:
+        (N, B), true for each box that is kept.
+    """
+    keep = torch.zeros_like(scores, dtype=torch.bool)
+    for image in range(len(boxes)):
+        left = scores[image].argsort(descending=True)
+        left = left[scores[image, left] > _LOWEST]
+        # mmcv's operator would compare all boxes, however few are kept.
+        for _ in range(most):
+            if not len(left):
+                break
+            keep[image, left[0]] = True
+            overlap = _overlap(boxes[image, left[:1]], boxes[image, left])
+            left = left[1:][~(overlap[1:] > iou_threshold)]
+    return keep
+
+
+def _overlap(box: Tensor, boxes: Tensor) -> Tensor:
+    """Intersection over union of a box with boxes."""
+    common = (torch.minimum(box[:, 2:], boxes[:, 2:]) - torch.maximum(box[:, :2], boxes[:, :2])).clamp(min=0).prod(1)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    return common / (area[:1] + area - common)
+
+
+@nms.register_fake
+def _(boxes: Tensor, scores: Tensor, iou_threshold: Tensor, most: int) -> Tensor:
+    return torch.empty_like(scores, dtype=torch.bool)
+
+
+@torch.library.custom_op('focalnet_mm::roi_align', mutates_args=())
+def roi_align(features: Tensor, boxes: Tensor, images: Tensor, size: list[int], scale: float, samples: int,
+              aligned: bool) -> Tensor:
+    """Average features within boxes, as Mask R-CNN does.
+
+    Args:
+        features: (N, C, H, W).
+        boxes: (R, 4) in pixels of the images.
+        images: (R,), the image of each box, int64.
+        size: Height and width of the result.
+        scale: What a pixel of the images is in positions of the features.
+        samples: Points a bin and direction; 0 for as many as it has positions.
+        aligned: Whether pixels have their centre at a half, as in Detectron2.
+
+    Returns:
+        (R, C, height, width).
+    """
+    from mmcv.ops import roi_align as align
+    return align(features, torch.cat([images[:, None].to(boxes), boxes], 1), tuple(size), scale, samples, 'avg',
+                 aligned)
+
+
+@roi_align.register_fake
+def _(features: Tensor, boxes: Tensor, images: Tensor, size: list[int], scale: float, samples: int,
+      aligned: bool) -> Tensor:
+    return features.new_empty(boxes.shape[0], features.shape[1], *size)
+
+
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Operator → what writes it in standard ONNX, for ``custom_translation_table`` of ``torch.onnx.export``."""
+    from onnxscript import opset18
+    op: Any = opset18
+
+    def onnx_nms(boxes: Any, scores: Any, iou_threshold: Any, most: int) -> Any:
+        # One class, since boxes of different classes were moved apart. Each row is (image, class, box).
+        rows = op.NonMaxSuppression(boxes, op.Unsqueeze(scores, op.Constant(value_ints=[1])),
+                                    op.Constant(value_ints=[most]), iou_threshold,
+                                    op.Constant(value_floats=[_LOWEST]))
+        kept = op.Gather(rows, op.Constant(value_ints=[0, 2]), axis=1)
+        # How many they are depends on the values; the mask that they are written into does not.
+        none = op.Mul(scores, op.Constant(value_float=0.0))
+        one = op.Expand(op.Constant(value_floats=[1.0]), op.Shape(rows, start=0, end=1))
+        return op.Greater(op.ScatterND(none, kept, one), op.Constant(value_float=0.5))
+
+    def onnx_roi_align(features: Any, boxes: Any, images: Any, size: list[int], scale: float, samples: int,
+                       aligned: bool) -> Any:
+        return op.RoiAlign(
+            features, boxes, images, mode='avg', output_height=size[0], output_width=size[1], sampling_ratio=samples,
+            spatial_scale=scale, coordinate_transformation_mode='half_pixel' if aligned else 'output_half_pixel')
+
+    return {torch.ops.focalnet_mm.nms.default: onnx_nms, torch.ops.focalnet_mm.roi_align.default: onnx_roi_align}

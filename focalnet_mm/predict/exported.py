@@ -1,0 +1,164 @@
+"""An exported file and how to read, draw and store what it predicts, without PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..data.pictures import read_image
+from ..deploy.runtime import Runtime
+from .drawing import draw_classes, draw_labels, draw_objects
+from .masks import encoded
+
+__all__ = ['ExportedPredictor']
+
+_TOP_CLASSES = 5
+# What mmdet multiplies the numbers of segments by.
+_INSTANCE_OFFSET = 1000
+
+Found = Mapping[str, np.ndarray]
+
+
+class _Loaded(NamedTuple):
+    #: (H, W, 3), BGR in uint8.
+    image: np.ndarray
+
+
+class ExportedPredictor:
+    """As :class:`~focalnet_mm.predict.Predictor`, for a file that was exported.
+
+    Args:
+        runtime: The file.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        #: Names of the classes, by label.
+        self.classes: tuple[str, ...] = runtime.classes
+        loader = (runtime.facts.get('preprocess') or {}).get('loader') or {}
+        self._turned = bool(loader.get('turned', True))
+
+    def load(self, source: str | Path | Sequence[str | Path], name: str | None = None) -> _Loaded:
+        """Load a picture as the config's test pipeline does it.
+
+        Args:
+            source: The file.
+            name: What messages call it.
+
+        Returns:
+            The picture.
+
+        Raises:
+            ValueError: It could not be loaded, or lies on another machine.
+        """
+        if not isinstance(source, (str, Path)) or '://' in str(source):
+            raise ValueError(f'{name or source} is no file on this disk: download it first.')
+        return _Loaded(read_image(source, self._turned))
+
+    def predict(self, image: _Loaded | np.ndarray, name: str = 'The image', **thresholds: Any) -> Found:
+        """What the model predicts for a picture.
+
+        Args:
+            image: What :meth:`load` returned, or a BGR picture (H, W, 3) in uint8.
+            name: What messages call it.
+            thresholds: As :class:`~focalnet_mm.deploy.Runtime` takes them.
+
+        Returns:
+            What :class:`~focalnet_mm.deploy.Runtime` returns for it.
+
+        Raises:
+            ValueError: The model fails on it.
+        """
+        bgr = image.image if isinstance(image, _Loaded) else image
+        try:
+            return self.runtime([bgr[..., ::-1]], **thresholds)[0]
+        except ValueError:
+            raise
+        # onnxruntime's own errors.
+        except Exception as error:
+            raise ValueError(f'{name}: the model fails on this image of shape {bgr.shape}: '
+                             f'{(str(error).splitlines() or [""])[0]}') from error
+
+    def entries(self, found: Found, image_id: int) -> list[dict[str, Any]]:
+        """A prediction in the form of COCO's results, as :meth:`focalnet_mm.predict.Predictor.entries` gives it."""
+        kinds = dict(panoptic=self._segments, detection=_objects, segmentation=_labels, classification=_best)
+        return [dict(image_id=image_id, **entry) for entry in kinds[self.runtime.task](found)]
+
+    def draw(self, image: np.ndarray, found: Found, score_thr: float = 0.3) -> np.ndarray:
+        """A picture of a prediction.
+
+        Args:
+            image: BGR picture (H, W, 3), uint8.
+            found: What :meth:`predict` returned for it.
+            score_thr: Leave out what a detector scores below this.
+
+        Returns:
+            BGR picture (H, W, 3), uint8.
+        """
+        task = self.runtime.task
+        if task == 'panoptic':
+            entries = self._segments(found)
+            maps = np.full(found['segments'].shape, -1)
+            for entry, segment in zip(entries, self._numbers(found)):
+                maps[found['segments'] == segment] = entry['category_id']
+            return draw_labels(image, maps, self._colours())
+        if task == 'segmentation':
+            return draw_labels(image, found['label_map'], self._colours())
+        if task == 'classification':
+            lines = [f'{self._named(entry["category_id"])} {entry["score"]:.2f}' for entry in _best(found)]
+            return draw_classes(image, lines)
+        shown = found['scores'] >= score_thr
+        words = [f'{self._named(label)} {score:.2f}' for label, score in zip(found['labels'][shown],
+                                                                              found['scores'][shown])]
+        masks = found['masks'][shown] if 'masks' in found else None
+        colours = self._colours()
+        return draw_objects(image, found['boxes'][shown], words, masks,
+                            [colours[label % len(colours)] for label in found['labels'][shown]])
+
+    def _segments(self, found: Found) -> list[dict[str, Any]]:
+        things = self.runtime.facts['num_things']
+        labels = [number % _INSTANCE_OFFSET for number in self._numbers(found)]
+        return [dict(category_id=label, isthing=int(label < things), **encoded(found['segments'] == number))
+                for number, label in zip(self._numbers(found), labels)]
+
+    def _numbers(self, found: Found) -> list[int]:
+        """Numbers of the segments; the label after the last is that of none."""
+        count = self.runtime.facts.get('num_classes', len(self.classes))
+        return [number for number in np.unique(found['segments']).tolist() if number % _INSTANCE_OFFSET < count]
+
+    def _named(self, label: int) -> str:
+        return self.classes[label] if label < len(self.classes) else f'class {label}'
+
+    def _colours(self) -> list[tuple[int, ...]]:
+        """RGB by label; those that nobody gave are made up."""
+        made_up = np.random.RandomState(42).randint(256, size=(max(len(self.classes), 256), 3)).tolist()
+        palette = self.runtime.palette
+        return [tuple(colour) for colour in [*palette, *made_up[len(palette):]]]
+
+
+def _objects(found: Found) -> list[dict[str, Any]]:
+    entries = []
+    for i, (label, score) in enumerate(zip(found['labels'].tolist(), found['scores'].tolist())):
+        left, top, right, bottom = found['boxes'][i].tolist()
+        entry: dict[str, Any] = dict(category_id=label, bbox=[left, top, right - left, bottom - top], score=score)
+        if 'masks' in found:
+            entry.update(encoded(found['masks'][i]))
+        entries.append(entry)
+    return entries
+
+
+def _labels(found: Found) -> list[dict[str, Any]]:
+    label_map = found['label_map']
+    return [dict(category_id=label, **encoded(label_map == label)) for label in np.unique(label_map).tolist()]
+
+
+def _best(found: Found) -> list[dict[str, Any]]:
+    entries = []
+    for name, scores in found.items():
+        _, _, task = name.partition('.')
+        for label in np.argsort(-scores, kind='stable')[:_TOP_CLASSES].tolist():
+            entries.append(dict(category_id=label, score=float(scores[label]), **(dict(task=task) if task else {})))
+    return entries

@@ -1,0 +1,62 @@
+"""Files in 16 and 8 bits beside float32 in onnxruntime."""
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+
+from focalnet_mm.deploy import Runtime
+from focalnet_mm.deploy.precision import lower_precision
+from tests.helpers import exported
+
+
+@pytest.mark.parametrize(('precision', 'share', 'tolerance'), [('fp16', 2, 2e-3), ('int8', 4, 0.05)])
+def test_beside_float32(precision, share, tolerance, tmp_path):
+    file = exported.layers(tmp_path / 'x.onnx')
+    pictures = exported.pictures((40, 50), (33, 20), (64, 64))
+    expected, weights = Runtime(file)(pictures), weight_bytes(file)
+    for i, picture in enumerate(pictures):
+        cv2.imwrite(str(tmp_path / f'{i}.png'), picture[..., ::-1])
+    metadata = list(onnx.load(file).metadata_props)
+    lower_precision(file, precision, sorted(tmp_path.glob('*.png')))
+    assert list(onnx.load(file).metadata_props) == metadata
+    onnx.checker.check_model(onnx.load(file), full_check=True)
+    assert {node.domain for node in onnx.load(file).graph.node} == {''}
+    assert weight_bytes(file) == weights // share
+    difference = max(np.abs(lower['scores'] - own['scores']).max() / own['scores'].max()
+                     for lower, own in zip(Runtime(file)(pictures), expected, strict=True))
+    # Not 0: something is computed in fewer bits.
+    assert 1e-7 < difference < tolerance
+
+
+def weight_bytes(file):
+    return sum(len(weight.raw_data) for weight in onnx.load(file).graph.initializer
+               if np.prod(weight.dims) in (32 * 27, 64 * 32, 64 * 3))
+
+
+def test_int8_needs_pictures_and_layers(tmp_path):
+    with pytest.raises(ValueError, match='--calibrate'):
+        lower_precision(exported.layers(tmp_path / 'x.onnx'), 'int8')
+    with pytest.raises(ValueError, match='no layer with weights'):
+        lower_precision(exported.classifier(tmp_path / 'x.onnx'), 'fp16')
+
+
+def test_weights_in_a_file_of_their_own(tmp_path, monkeypatch):
+    """They stay there when preprocessing is put in front, wherever one stands, and come in when they get smaller."""
+    def prepend(file, plan):
+        onnx.save(onnx.load(file), file, save_as_external_data=True, location='x.onnx.data', size_threshold=500)
+        before(file, plan)
+
+    before = exported.prepend
+    file, pictures = tmp_path / 'x.onnx', exported.pictures((40, 50))
+    expected = Runtime(exported.layers(tmp_path / 'y.onnx'))(pictures)[0]['scores']
+    monkeypatch.setattr(exported, 'prepend', prepend)
+    monkeypatch.setattr(onnx, 'load', lambda path, load_external_data=False, load=onnx.load: load(
+        path, load_external_data=load_external_data))
+    exported.layers(file)
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['x.onnx', 'x.onnx.data', 'y.onnx']
+    np.testing.assert_array_equal(Runtime(file)(pictures)[0]['scores'], expected)
+    lower_precision(file, 'fp16')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['x.onnx', 'y.onnx']
+    np.testing.assert_allclose(Runtime(file)(pictures)[0]['scores'], expected, atol=2e-3)

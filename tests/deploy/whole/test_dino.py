@@ -1,0 +1,101 @@
+"""DINO in one file detects what mmdet's DINO detects."""
+
+import copy
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from focalnet_mm.deploy.formats import _exportable, open_file, write_file
+from focalnet_mm.deploy.whole import whole
+from focalnet_mm.deploy.whole.samples import detections
+from tests.helpers.queries import blobs, dino
+
+# (N, H, W) of the images, without their padding, and of the pictures before they were resized.
+SIZES = [((1, 128, 160), (128, 160), (128, 160)), ((2, 133, 197), (133, 197), (77, 99)),
+         ((3, 128, 160), (101, 150), (200, 300))]
+
+
+@pytest.fixture(scope='module')
+def model():
+    return dino()
+
+
+def carriers(inside, original):
+    return dict(inside=torch.zeros(inside, dtype=torch.uint8), original=torch.zeros(original, dtype=torch.uint8))
+
+
+def run(part, images, **inputs):
+    with torch.no_grad(), _exportable(part.module, 'onnx'):
+        return part.module(images, **inputs)
+
+
+class TestModule:
+
+    @pytest.mark.parametrize(('images', 'inside', 'original'), SIZES)
+    def test_boxes(self, model, images, inside, original):
+        part = whole(model)
+        images = blobs(*images)
+        boxes, scores, labels = run(part, images, **carriers(inside, original))
+        expected = detections(model, 60, part.names, images, *carriers(inside, original).values())
+        assert part.agree(expected, (boxes, scores, labels)).holds
+        assert torch.allclose(scores, expected[1], atol=1e-5)
+
+    def test_sizes_of_each(self, model):
+        """Images of several sizes in a batch are padded, as mmdet pads them."""
+        part, images = whole(model), blobs(3, 128, 160)
+        limits = torch.tensor([[128, 160], [77, 131], [128, 90]])
+        for image, (height, width) in zip(images, limits.tolist()):
+            image[:, height:] = image[:, :, width:] = 0
+        expected = detections(model, 60, part.names, images, img_shape=limits)
+        assert part.agree(expected, run(part, images, img_shape=limits)).holds
+        assert not part.agree(expected, run(part, images)).holds
+
+    def test_shared_head(self):
+        part, images = whole(dino(type='SharedDINOHead')), blobs(1, 128, 160)
+        assert part.agree(part.predict(images), run(part, images)).holds
+
+    def test_nothing_is_copied(self, model):
+        before = {name: (id(module), type(module)) for name, module in model.named_modules()}
+        part = whole(model)
+        run(part, blobs(1, 128, 160))
+        assert {id(parameter) for parameter in part.module.parameters()} == set(map(id, model.parameters()))
+        assert {name: (id(module), type(module)) for name, module in model.named_modules()} == before
+
+
+class TestRefused:
+
+    def test_another_head(self, model):
+        class Mine(type(model.bbox_head)):
+            pass
+
+        changed = copy.deepcopy(model)
+        changed.bbox_head.__class__ = Mine
+        with pytest.raises(ValueError, match='The Mine of this model is no DINOHead, so that it is not known what'):
+            whole(changed)
+
+    def test_softmax(self, model):
+        changed = copy.deepcopy(model)
+        changed.bbox_head.loss_cls.use_sigmoid = False
+        with pytest.raises(ValueError, match=r'The DINOHead of this model has a .* with softmax, whose'):
+            whole(changed)
+
+
+@pytest.mark.slow
+def test_file(model, tmp_path):
+    """At sizes and batches that the export has not seen, at every level of optimisation."""
+    part, file = whole(model), tmp_path / 'x.onnx'
+    write_file(part, blobs(2, 96, 128), file, 'onnx', {}, carriers=True)
+    onnx.checker.check_model(onnx.load(file), full_check=True)
+    exported = open_file(file, 'onnx')
+    for images, inside, original in SIZES:
+        images, sizes = blobs(*images, seed=1), carriers(inside, original)
+        found = exported(images, **sizes)
+        assert part.agree(part.predict(images, **sizes), found).holds
+    for level in ('DISABLE_ALL', 'ENABLE_BASIC', 'ENABLE_EXTENDED'):
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f'ORT_{level}')
+        session = onnxruntime.InferenceSession(file, options, ['CPUExecutionProvider'])
+        given = {name: value.numpy() for name, value in dict(sizes, images=images).items()}
+        assert part.agree(found, [torch.from_numpy(one) for one in session.run(None, given)]).holds

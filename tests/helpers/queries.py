@@ -1,0 +1,81 @@
+"""Models that predict by queries, so small that an export takes seconds."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from focalnet_mm.run.build import load_model
+from focalnet_mm.run.config import load_config
+from tests.helpers.detectors import Pyramid
+from tests.helpers.tools import ROOT
+
+
+def dino(**head):
+    """A DINO of two maps, one encoder and two decoder layers."""
+    cfg = _config('mmdet/dino_focalnet_t_shapes.py')
+    model = cfg.model
+    model.update(num_feature_levels=2, num_queries=30)
+    model.neck.update(in_channels=[8, 8], num_outs=2)
+    model.encoder.num_layers, model.decoder.num_layers = 1, 2
+    model.encoder.layer_cfg.self_attn_cfg.num_levels = model.decoder.layer_cfg.cross_attn_cfg.num_levels = 2
+    model.bbox_head.update(head)
+    built = _built(cfg)
+    built.backbone = Pyramid(2)
+    _spread(built, built.query_embedding)
+    nn.init.normal_(built.memory_trans_fc.weight, std=0.3)
+    for branch in (*built.bbox_head.cls_branches, *(layers[-1] for layers in built.bbox_head.reg_branches)):
+        nn.init.normal_(branch.weight, std=0.1)
+    return built
+
+
+def mask2former(panoptic=True, instance=True, **test_cfg):
+    """A Mask2Former whose pixel decoder encodes one map, with one layer of each kind."""
+    cfg = _config('mmdet/mask2former_focalnet_t_shapes_panoptic.py')
+    cfg.model.test_cfg.update(panoptic_on=panoptic, instance_on=instance, object_mask_thr=0.2, **test_cfg)
+    head = cfg.model.panoptic_head
+    _thin(head)
+    built = _built(cfg)
+    built.backbone = Pyramid(4)
+    _spread(built, *_parts(built.panoptic_head))
+    return built
+
+
+def _config(path):
+    cfg = load_config(ROOT / 'configs' / path)
+    cfg.model.backbone.init_cfg = None
+    return cfg
+
+
+def _built(cfg):
+    torch.manual_seed(0)
+    return load_model(cfg).eval()
+
+
+def _thin(head):
+    head.update(in_channels=[8] * 4, num_transformer_feat_level=1)
+    head.pixel_decoder.update(num_outs=1)
+    head.pixel_decoder.encoder.num_layers = head.transformer_decoder.num_layers = 1
+    head.pixel_decoder.encoder.layer_cfg.self_attn_cfg.num_levels = 1
+
+
+def _parts(head):
+    head.cls_embed.weight.data *= 20
+    head.cls_embed.bias.data[-1] -= 2
+    head.mask_embed[-1].weight.data *= 4
+    head.pixel_decoder.mask_feature.weight.data *= 4
+    return head.query_feat, head.query_embed
+
+
+def _spread(model, *embeddings):
+    """Weights of which no two queries are alike."""
+    generator = torch.Generator().manual_seed(1)
+    for embedding in embeddings:
+        nn.init.normal_(embedding.weight, std=2, generator=generator)
+    for conv in model.backbone.convs:
+        nn.init.normal_(conv.weight, std=conv.weight[0].numel() ** -0.5, generator=generator)
+
+
+def blobs(count, height, width, seed=0):
+    """Images with large spots, since noise looks alike everywhere."""
+    spots = torch.randn(count, 3, 5, 7, generator=torch.Generator().manual_seed(seed))
+    return 2 * F.interpolate(spots, (height, width), mode='bicubic')
