@@ -109,6 +109,17 @@ class TestBoxes:
             assert [annotation.box for annotation in picture.annotations] == [
                 item.box for item in by_name[picture.path.name].objects]
 
+    def test_outside_is_not_taken_for_corners(self, sources, tmp_path):
+        """Most boxes reach out, but as corners they would be inverted."""
+        formats.write_coco(sources, tmp_path, masks=None)
+        content = json.loads((tmp_path / 'train.json').read_text())
+        for entry in content['annotations']:
+            entry['bbox'] = [80, 80, 40, 40]
+        (tmp_path / 'train.json').write_text(json.dumps(content))
+        data = read_data(tmp_path, tell=quiet)
+        find_problems(data)
+        assert kinds(data) == {'outside'}
+
     def test_twice_and_tiny(self, coco):
         _, content, read = coco
         content['annotations'].append({**content['annotations'][0], 'id': 1000})
