@@ -91,10 +91,12 @@ def exportable(model: nn.Module, part: str, to: str = 'onnx', masks: str = 'past
             return _features(model, images)
         found = whole(model, masks) if to == 'onnx' else None
         kind = next((kind for kind in _KINDS if kind in bases), None)
-        if found is None and kind is None:
+        if found is not None:
+            return found
+        if kind is None:
             raise ValueError(f'A {bases[0]} is no classifier, segmenter or detector, so that it is not known what it '
                              f'predicts: {_BACKBONE}.')
-        return found or _KINDS[kind](model, images, to)
+        return _KINDS[kind](model, images, to)
 
 
 def _bases(part: Any) -> list[str]:

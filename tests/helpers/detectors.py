@@ -43,6 +43,7 @@ def detector(kind, **changes):
     model.backbone = dict(type='ResNet', depth=18)
     cfg.default_scope = 'mmdet'
     cfg.merge_from_dict(dict(model=changes))
+    torch.manual_seed(0)
     # Built with a backbone that is replaced at once.
     built = build_model(cfg)
     built.backbone = Pyramid()
@@ -72,7 +73,9 @@ def _randomise(model):
         for name, parameter in model.named_parameters():
             if 'init_proposal_bboxes' in name:
                 parameter.uniform_(0.2, 0.8, generator=generator)
-            elif parameter.dim() > 1:
-                # A sigmoid of large numbers is 1 for many boxes, which are in no order then.
-                gain = 0.3 if 'reg' in name or 'retina_cls' in name or 'atss_cls' in name else 2 if 'cls' in name else 1.4
+            elif parameter.dim() < 2:
+                parameter.add_(torch.rand(parameter.shape, generator=generator) * 0.1)
+            else:
+                # Of large logits many probabilities are 1, and those boxes are in no order.
+                gain = 0.3 if 'reg' in name else 0.5 if 'cls' in name else 1.4
                 parameter.normal_(std=gain * parameter[0].numel() ** -0.5, generator=generator)

@@ -133,8 +133,9 @@ def check_nms(test_cfg: Any, where: str) -> None:
     settings = test_cfg.get('nms') or {}
     other = {**settings}
     # How many boxes mmcv takes at once makes no difference.
-    kind = [other.pop(key, None) for key in ('type', 'iou_threshold', 'iou_thr', 'class_agnostic', 'split_thr')][0]
-    if kind != 'nms' or other:
+    for key in ('iou_threshold', 'iou_thr', 'class_agnostic', 'split_thr'):
+        other.pop(key, None)
+    if other != dict(type='nms'):
         raise ValueError(f'{where}.nms is {dict(settings)}, of which only type=\'nms\', iou_threshold, class_agnostic '
                          f'and split_thr are known here: {_WAY_OUT}.')
     if not test_cfg.get('max_per_img', 0) > 0:

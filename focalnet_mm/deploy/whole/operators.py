@@ -84,7 +84,8 @@ def _(features: Tensor, boxes: Tensor, images: Tensor, size: list[int], scale: f
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Operator → what writes it in standard ONNX, for ``custom_translation_table`` of ``torch.onnx.export``."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
+    op: Any = opset18
 
     def onnx_nms(boxes: Any, scores: Any, iou_threshold: Any, most: int) -> Any:
         # One class, since boxes of different classes were moved apart. Each row is (image, class, box).

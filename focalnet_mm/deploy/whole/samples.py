@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..part import Part
+from ..part import Agreement, Part
 from .boxes import iou_key
 from .frame import UNLIMITED
+from .masks import paste
 from .matching import agreement
 
 __all__ = ['changed', 'detections', 'detector_part']
@@ -67,20 +67,29 @@ def detector_part(module: Any, model: Any, cfg: Any, masks: str = 'none') -> Par
         masks: One of ``'paste'``, ``'roi'`` and ``'none'``.
     """
     names = 'boxes', 'scores', 'labels', *dict(paste=('masks',), roi=('roi_masks',), none=())[masks]
+    own_names = [name.removeprefix('roi_') for name in names]
     inputs = {name: torch.tensor(float(value)) for name, value in _thresholds(cfg).items()
               if masks == 'paste' or name != 'mask_threshold'}
 
     def predict(images: Tensor, inside: Tensor | None = None, original: Tensor | None = None,
                 img_shape: Tensor | None = None, **thresholds: Tensor) -> Sequence[Tensor]:
         with changed(cfg, thresholds):
-            return detections(model, cfg.max_per_img, names, images, inside, original, img_shape)
+            return detections(model, cfg.max_per_img, own_names, images, inside, original, img_shape)
+
+    def agree(expected: Sequence[Tensor], found: Sequence[Tensor]) -> Agreement:
+        if masks == 'roi':
+            pasted = paste(found[3], found[0], (expected[3].shape[2], expected[3].shape[3]))
+            found = *found[:3], pasted >= cfg.mask_thr_binary
+        return agreement(own_names, expected, found)
 
     trial = {name: torch.tensor(0.0) for name in inputs if name == 'score_threshold'}
     left = ('Boxes are in pixels, as left, top, right and bottom. The objects of an image stand in the order of their '
             f'scores; where it has fewer than {cfg.max_per_img}, the others have scores of 0 and labels of -1.')
-    facts = dict(task='detection', thresholds={name: float(value) for name, value in inputs.items()})
-    return Part(module, names, left, predict, facts, ('onnx',), {**inputs, 'img_shape': UNLIMITED}, True, trial,
-                partial(agreement, names))
+    facts: dict[str, Any] = dict(task='detection', thresholds={name: float(value) for name, value in inputs.items()})
+    if masks == 'roi':
+        facts['mask_threshold'] = float(cfg.mask_thr_binary)
+        left += f' A mask covers its box; it holds where it is at least {cfg.mask_thr_binary}, once it is pasted.'
+    return Part(module, names, left, predict, facts, ('onnx',), {**inputs, 'img_shape': UNLIMITED}, True, trial, agree)
 
 
 def _thresholds(cfg: Any) -> dict[str, float]:

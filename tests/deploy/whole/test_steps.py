@@ -1,0 +1,131 @@
+"""The steps that detectors share, beside mmdet's and mmcv's own."""
+
+import pytest
+import torch
+
+from focalnet_mm.deploy.whole import boxes, masks, matching, operators
+from focalnet_mm.deploy.whole.boxes import Boxes
+
+
+def random_boxes(*shape, size=100.0):
+    corners = torch.rand(*shape, 2, 2) * size
+    return torch.cat([corners.amin(-2), corners.amax(-2)], -1)
+
+
+@pytest.mark.parametrize('most', [5, 60])
+def test_suppression(most):
+    """Class by class, as mmcv does."""
+    from mmcv.ops import batched_nms
+    torch.manual_seed(0)
+    found = Boxes(random_boxes(2, 50), torch.rand(2, 50), torch.randint(3, (2, 50)))
+    found = found.masked(torch.rand(2, 50) < 0.8)
+    kept = boxes.suppress(found, dict(type='nms', iou_threshold=0.4), None, most)
+    assert kept.boxes.shape == (2, most, 4)
+    for i in range(2):
+        valid = found.valid[i]
+        own = [column[i, valid] for column in found]
+        expected, index = batched_nms(*own, dict(type='nms', iou_threshold=0.4))
+        count = min(most, len(index))
+        torch.testing.assert_close(kept.boxes[i, :count], expected[:count, :4])
+        torch.testing.assert_close(kept.scores[i, :count], expected[:count, 4])
+        assert kept.labels[i, :count].tolist() == own[2][index[:count]].tolist()
+        assert not kept.valid[i, count:].any()
+
+
+def test_suppression_of_all_classes_at_once():
+    found = Boxes(random_boxes(1, 1).expand(1, 2, 4), torch.tensor([[0.4, 0.6]]), torch.tensor([[0, 1]]))
+    settings = dict(type='nms', iou_threshold=0.5)
+    assert boxes.suppress(found, settings, None, 2).scores.tolist() == [pytest.approx([0.6, 0.4])]
+    assert boxes.suppress(found, dict(settings, class_agnostic=True), None, 2).outputs()[2].tolist() == [[1, -1]]
+
+
+@pytest.mark.parametrize('threshold', [0.2, 0.5])
+def test_pasted_masks(threshold):
+    """As mmdet pastes one mask after another on a CPU, at the borders and for boxes outside of the image too."""
+    from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
+    torch.manual_seed(0)
+    size = 61, 90
+    where = torch.cat([random_boxes(1, 12, size=60.0), torch.tensor([[[3., 4, 5, 6], [0, 0, 90, 61], [90, 7, 90, 30]]])], 1)
+    values = torch.rand(1, 15, 28, 28)
+    pasted = masks.paste(values, where, size)[0]
+    for i in range(15):
+        expected = torch.zeros(size)
+        part, place = _do_paste_mask(values[0, i, None, None], where[0, i, None], *size, skip_empty=True)
+        expected[place] = part[0]
+        torch.testing.assert_close(pasted[i], expected, atol=1e-5, rtol=1e-5)
+        assert ((pasted[i] >= threshold) ^ (expected >= threshold)).sum() <= 1
+
+
+@pytest.mark.parametrize('samples', [0, 1, 2])
+def test_features_of_boxes(samples):
+    from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+    torch.manual_seed(0)
+    extractor = SingleRoIExtractor(dict(type='RoIAlign', output_size=7, sampling_ratio=samples), 6, [4, 8, 16], 20)
+    features = [torch.randn(2, 6, 96 // stride, 128 // stride) for stride in (4, 8, 16)]
+    where = random_boxes(2, 30)
+    where[0, 0, 2:] = where[0, 0, :2]
+    rois = torch.cat([torch.arange(2.).repeat_interleave(30)[:, None], where.reshape(-1, 4)], 1)
+    assert len(extractor.map_roi_levels(rois, 3).unique()) == 3
+    torch.testing.assert_close(boxes.roi_features(extractor, features, where), extractor(features, rois))
+
+
+def test_the_best_of_few():
+    found = boxes.best(Boxes(torch.ones(1, 2, 4), torch.tensor([[0.2, 0.7]]), torch.tensor([[4, 5]])), 3)
+    assert found.outputs()[1].tolist() == [pytest.approx([0.7, 0.2, 0])]
+    assert found.outputs()[2].tolist() == [[5, 4, -1]]
+    assert not found.outputs()[0][0, 2].any()
+
+
+@pytest.mark.slow
+def test_operators_in_onnx(tmp_path):
+    """onnxruntime's NonMaxSuppression and RoiAlign beside ours, where there is nothing to keep too."""
+    import onnxruntime
+    from torch import nn
+
+    class Both(nn.Module):
+        def forward(self, images, where, scores, index):
+            return (operators.nms(where, scores, torch.tensor(0.3), 4),
+                    operators.roi_align(images, where[0], index, [3, 3], 0.5, 0, True))
+
+    torch.manual_seed(0)
+    given = torch.randn(2, 3, 50, 50), random_boxes(2, 9), torch.rand(2, 9), torch.randint(2, (9,))
+    torch.onnx.export(Both(), given, tmp_path / 'x.onnx', input_names=['images', 'where', 'scores', 'index'],
+                      custom_translation_table=operators.translations(), verbose=False)
+    session = onnxruntime.InferenceSession(str(tmp_path / 'x.onnx'), providers=['CPUExecutionProvider'])
+    for scores in (given[2], torch.full((2, 9), operators.INVALID)):
+        inputs = dict(images=given[0], where=given[1], scores=scores, index=given[3])
+        keep, features = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+        expected = Both()(*inputs.values())
+        assert keep.tolist() == expected[0].tolist()
+        torch.testing.assert_close(torch.from_numpy(features), expected[1], atol=1e-5, rtol=1e-4)
+    assert expected[0].sum() == 0
+
+
+class TestMatching:
+
+    @staticmethod
+    def objects(**changes):
+        return dict(dict(boxes=torch.tensor([[[10., 10, 50, 50], [10, 10, 50, 50], [0, 0, 0, 0]]]),
+                         scores=torch.tensor([[0.9, 0.8, 0]]), labels=torch.tensor([[1, 2, -1]])), **changes)
+
+    def agreement(self, **changes):
+        own = self.objects()
+        return matching.agreement(tuple(own), own.values(), self.objects(**changes).values())
+
+    def test_in_another_order(self):
+        other = {name: value[:, [1, 0, 2]] for name, value in self.objects().items()}
+        assert self.agreement(**other) == (True, 0.0, '2 of 2 objects found again, scores differ by at most 0.0e+00')
+
+    @pytest.mark.parametrize(('name', 'value'), [
+        ('labels', [[2, 2, -1]]), ('scores', [[0.902, 0.8, 0]]), ('scores', [[0.9, 0, 0]]), ('scores', [[0.9, 0.8, 0.1]]),
+        ('boxes', [[[10., 10, 50, 50], [10, 10, 50, 50.8], [0, 0, 0, 0]]])])
+    def test_what_differs(self, name, value):
+        assert not self.agreement(**{name: torch.tensor(value)}).holds
+
+    def test_masks(self):
+        own = self.objects(masks=torch.zeros(1, 3, 20, 20, dtype=torch.bool))
+        other = {**own, 'masks': own['masks'].clone()}
+        other['masks'][0, 1, 0, :2] = True
+        assert matching.agreement(tuple(own), own.values(), other.values()).holds
+        other['masks'][0, 1, 0, 2] = True
+        assert not matching.agreement(tuple(own), own.values(), other.values()).holds
