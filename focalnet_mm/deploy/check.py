@@ -63,8 +63,8 @@ def check_files(cfg: Config, checkpoint: str, files: Sequence[str | Path], compi
     if len(settings) != 1:
         raise ValueError(f'The config has {len(settings)} val_dataloaders, and --check evaluates on one: name a config '
                          'with a val_dataloader and a val_evaluator.')
-    # What is wrong with a file is said before a model is built.
-    runtimes = [Runtime(file, providers) for file in files]
+    # What is wrong with a file is said before a model is built. Both compute with as many threads.
+    runtimes = [Runtime(file, providers, torch.get_num_threads()) for file in files]
     model: Any = load_model(cfg, checkpoint)
     init_default_scope(registry_scope(cfg))
     loader = Runner.build_dataloader(copy.deepcopy(settings[0]), seed=0)

@@ -18,7 +18,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from ..backbone.focalnet import find_backbone
-from .finish import FINISH, PRECISIONS, Finish, finish, plan_of
+from .finish import FINISH, PRECISIONS, RGB, Finish, finish, plan_of
 from .formats import FORMATS, check_installed, open_file, write_file
 from .inputs import describe_inputs
 from .part import Agreement, Part
@@ -64,9 +64,7 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
             finds other objects; then nothing is left of it.
     """
     file = Path(file)
-    for path in (file, file.with_name(f'{file.name}.data')):
-        if path.exists() and not force:
-            raise FileExistsError(f'{path} is there already: name another file with --out, or add --force.')
+    _check_free(file, force)
     check_installed(to)
     channels = find_backbone(model).in_channels
     with _quiet():
@@ -77,8 +75,7 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
                          f'any size: try --to {" or --to ".join(chosen.formats)}, or --part backbone.')
     plan = plan_of(model, chosen, to, channels, cfg, how)
     if plan:
-        takes = 'images (N, H, W, 3), RGB in uint8, of any size'
-        facts = dict(preprocess=plan, precision=how.precision, pipeline=facts['pipeline'])
+        takes, facts = RGB, dict(preprocess=plan, precision=how.precision, pipeline=facts['pipeline'])
     facts.update(chosen.facts, input=takes, part=part, left=chosen.left, **_classes(model))
     file.parent.mkdir(parents=True, exist_ok=True)
     # On the disk of the target, so that what was checked is moved there at once.
@@ -91,17 +88,27 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
                            {key: json.dumps(value, default=str) for key, value in facts.items()},
                            carriers=bool(plan) and chosen.carriers)
             compared = _compare(model, chosen, written, to, channels, tell, bool(plan) and chosen.carriers)
-        failed = next((found for found in compared if not found.holds), None)
-        if failed is not None:
-            raise ValueError(f'{file} is not written: {failed.words}. Something in the {_named(model)} depends on '
-                             'sizes or values in a way that the format does not keep: try another format, or --part '
-                             'backbone.')
+        _check_agreement(compared, model, file)
         if plan:
             finish(written, plan, model, cfg, how, tell)
         for path in Path(folder).iterdir():
             os.replace(path, file.with_name(path.name))
     tell(f'{file}: takes {takes}; returns {", ".join(chosen.names)}. {chosen.left}')
     return float(np.max([found.difference for found in compared]))
+
+
+def _check_free(file: Path, force: bool) -> None:
+    for path in (file, file.with_name(f'{file.name}.data')):
+        if path.exists() and not force:
+            raise FileExistsError(f'{path} is there already: name another file with --out, or add --force.')
+
+
+def _check_agreement(compared: Sequence[Agreement], model: nn.Module, file: Path) -> None:
+    failed = next((found for found in compared if not found.holds), None)
+    if failed is not None:
+        raise ValueError(f'{file} is not written: {failed.words}. Something in the {_named(model)} depends on '
+                         'sizes or values in a way that the format does not keep: try another format, or --part '
+                         'backbone.')
 
 
 def _classes(model: nn.Module) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from .part import Part
 from .precision import PRECISIONS, lower_precision
 from .preprocess import compare_with_pipeline, make_plan, prepend
 
-__all__ = ['FINISH', 'PRECISIONS', 'Finish', 'finish', 'plan_of']
+__all__ = ['FINISH', 'PRECISIONS', 'RGB', 'Finish', 'finish', 'plan_of']
 
 
 class Finish(NamedTuple):
@@ -27,6 +27,8 @@ class Finish(NamedTuple):
     pictures: Sequence[Path] = ()
 
 
+#: What a file with preprocessing takes.
+RGB = 'images (N, H, W, 3), RGB in uint8, of any size'
 #: With preprocessing, in float32.
 FINISH = Finish()
 
