@@ -86,9 +86,9 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
             compared = _compare(model, chosen, written, to, channels, tell)
         failed = next((found for found in compared if not found.holds), None)
         if failed is not None:
-            raise ValueError(f'{file} is not written: {failed.words}. Something in the {_named(model)} depends on '
-                             'sizes or values in a way that the format does not keep: try another format, or --part '
-                             'backbone.')
+            raise ValueError(f'{file} is not written, since it differs from PyTorch: {failed.words}. Something in the '
+                             f'{_named(model)} depends on sizes or values in a way that the format does not keep: try '
+                             'another format, or --part backbone.')
         for path in Path(folder).iterdir():
             os.replace(path, file.with_name(path.name))
     tell(f'{file}: takes {takes}; returns {", ".join(chosen.names)}. {chosen.left}')
