@@ -106,9 +106,9 @@ def _check_free(file: Path, force: bool) -> None:
 def _check_agreement(compared: Sequence[Agreement], model: nn.Module, file: Path) -> None:
     failed = next((found for found in compared if not found.holds), None)
     if failed is not None:
-        raise ValueError(f'{file} is not written: {failed.words}. Something in the {_named(model)} depends on '
-                         'sizes or values in a way that the format does not keep: try another format, or --part '
-                         'backbone.')
+        raise ValueError(f'{file} is not written, since it differs from PyTorch: {failed.words}. Something in the '
+                         f'{_named(model)} depends on sizes or values in a way that the format does not keep: try '
+                         'another format, or --part backbone.')
 
 
 def _classes(model: nn.Module) -> dict[str, Any]:

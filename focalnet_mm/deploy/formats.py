@@ -97,9 +97,9 @@ def _write_onnx(part: Part, images: Tensor, file: Path, facts: dict[str, str], c
     # Only without dynamo there is none.
     assert program is not None
     for value in program.model.graph.inputs:
-        default = part.inputs.get(str(value.name))
-        if default is not None:
-            _set_default(program.model.graph, value, default)
+        name = str(value.name)
+        if name in part.inputs:
+            _set_default(program.model.graph, value, part.inputs[name])
     for node in program.model.graph.all_nodes():
         # Where in whose files it was called from.
         node.metadata_props.clear()

@@ -121,7 +121,7 @@ def test_onnx(kind, tmp_path):
 class TestRefusals:
 
     @pytest.mark.parametrize(('kind', 'changes', 'said'), [
-        ('mask', dict(roi_head=dict(mask_head=dict(type='HTCMaskHead'))), 'The HTCMaskHead is none of FCNMaskHead, who'),
+        ('mask', dict(roi_head=dict(mask_head=dict(type='HTCMaskHead'))), 'The HTCMaskHead is none of FCNMaskHead'),
         ('retina', dict(bbox_head=dict(type='FreeAnchorRetinaHead')), 'The FreeAnchorRetinaHead is none of AnchorHead'),
         ('retina', dict(test_cfg=dict(nms=dict(type='soft_nms'))), r"model.test_cfg.nms is {'type': 'soft_nms'"),
         ('retina', dict(test_cfg=dict(max_per_img=-1)), 'model.test_cfg.max_per_img is -1, so that it is open how man'),
@@ -145,5 +145,5 @@ class TestRefusals:
         from focalnet_mm.run.build import build_model
         model = build_model(thin_config('mmdet/maskrcnn_focalnet_t_shapes.py'))
         model.__class__ = type('Other', (type(model),), {})
-        with pytest.raises(ValueError, match=r'It is not known how to write what a Other predicts: export --part featu'):
+        with pytest.raises(ValueError, match=r'It is not known how to write what a Other predicts: export --part'):
             exportable(model.eval(), 'model')

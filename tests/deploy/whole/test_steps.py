@@ -45,7 +45,8 @@ def test_pasted_masks(threshold):
     from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
     torch.manual_seed(0)
     size = 61, 90
-    where = torch.cat([random_boxes(1, 12, size=60.0), torch.tensor([[[3., 4, 5, 6], [0, 0, 90, 61], [90, 7, 90, 30]]])], 1)
+    special = torch.tensor([[[3., 4, 5, 6], [0, 0, 90, 61], [90, 7, 90, 30]]])
+    where = torch.cat([random_boxes(1, 12, size=60.0), special], 1)
     values = torch.rand(1, 15, 28, 28)
     pasted = masks.paste(values, where, size)[0]
     for i in range(15):
@@ -117,7 +118,8 @@ class TestMatching:
         assert self.agreement(**other) == (True, 0.0, '2 of 2 objects found again, scores differ by at most 0.0e+00')
 
     @pytest.mark.parametrize(('name', 'value'), [
-        ('labels', [[2, 2, -1]]), ('scores', [[0.902, 0.8, 0]]), ('scores', [[0.9, 0, 0]]), ('scores', [[0.9, 0.8, 0.1]]),
+        ('labels', [[2, 2, -1]]), ('scores', [[0.902, 0.8, 0]]), ('scores', [[0.9, 0, 0]]),
+        ('scores', [[0.9, 0.8, 0.1]]),
         ('boxes', [[[10., 10, 50, 50], [10, 10, 50, 50.8], [0, 0, 0, 0]]])])
     def test_what_differs(self, name, value):
         assert not self.agreement(**{name: torch.tensor(value)}).holds
