@@ -58,8 +58,10 @@ def metrics(task: str, written: Written, project: Path, classes: int) -> list[di
         kinds = ['bbox', 'segm'] if task == 'instances' else 'bbox'
         return [dict(type='CocoMetric', ann_file=annotations, metric=kinds, format_only=False)]
     if task == 'panoptic':
-        return [dict(type='CocoPanopticMetric', ann_file=annotations,
-                     seg_prefix=in_project(written.data_prefix['seg'], project))]
+        maps = in_project(written.data_prefix['seg'], project)
+        # Unlike the data set the metric does not look below data_root.
+        maps = maps if isinstance(maps, Code) or Path(maps).is_absolute() else Code(f'data_root + {maps!r}')
+        return [dict(type='CocoPanopticMetric', ann_file=annotations, seg_prefix=maps)]
     if task == 'semantic':
         return [dict(type='IoUMetric', iou_metrics=['mIoU'])]
     if task == 'classes':

@@ -93,7 +93,8 @@ def _crop(plan: Plan) -> Reasoned[int]:
 
 
 def _image(plan: Plan) -> Reasoned[tuple[int, int]]:
-    size = image_size(plan.data)
+    # A DETR picks its queries among the positions of a picture, also of one that is scaled to half.
+    size = image_size(plan.data, least=480 if plan.base.model.get('num_queries') else 0)
     if not plan.fixed_size:
         return size
     published = plan.base.model.data_preprocessor.batch_augments[0].size[0]

@@ -116,7 +116,7 @@ def passes(pictures: int, whole: bool = False) -> Reasoned[int]:
     return Reasoned(value, f'{pictures} pictures for {heads} heads: fewer pictures, more passes')
 
 
-def image_size(data: OwnData) -> Reasoned[tuple[int, int]]:
+def image_size(data: OwnData, least: int = 0) -> Reasoned[tuple[int, int]]:
     """The (long, short) side in pixels that pictures are resized to, so that small objects are seen.
 
     The short side is such that nine in ten objects have at least 32 pixels a side, from 480 to 800 as in the recipe,
@@ -124,6 +124,7 @@ def image_size(data: OwnData) -> Reasoned[tuple[int, int]]:
 
     Args:
         data: The data, whose pictures have sizes.
+        least: The least short side that the model takes.
     """
     pictures = [picture for picture in data.pictures if picture.height and picture.width]
     if not pictures:
@@ -133,6 +134,7 @@ def image_size(data: OwnData) -> Reasoned[tuple[int, int]]:
     tenth = float(np.percentile(sides, 10)) if sides else short
     wanted = short * _SMALL / max(tenth, 1e-6)
     side = _round(min(max(wanted, 480), 800 if tenth * 800 / short >= _SMALL / 2 else 1200, 2 * short))
+    side = max(side, least)
     ratio = float(np.percentile([max(picture.height, picture.width) / min(picture.height, picture.width)
                                  for picture in pictures], 95))
     long = max(side, int(side * min(max(ratio, 1.0), 5 / 3)))
