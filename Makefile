@@ -63,8 +63,9 @@ $(VENV)/.installed: $(VENV)/.openmmlab setup.py pyproject.toml requirements/runt
 	$(PIP) install --no-build-isolation -e .
 	touch $@
 
-$(VENV)/.tests: $(VENV)/.installed $(VENV)/.docs requirements/tests.txt requirements/onnx.txt requirements/tests-nodeps.txt
-	$(PIP) install -r requirements/tests.txt -r requirements/onnx.txt
+$(VENV)/.tests: $(VENV)/.installed $(VENV)/.docs requirements/tests.txt requirements/onnx.txt \
+  requirements/own.txt requirements/tests-nodeps.txt
+	$(PIP) install -r requirements/tests.txt -r requirements/onnx.txt -r requirements/own.txt
 	$(PIP) install --no-deps -r requirements/tests-nodeps.txt
 	touch $@
 

@@ -9,13 +9,16 @@ Typical use::
     written = write_annotations(data, 'my_project/annotations')
 """
 
+from . import needed  # noqa: F401
+from .classes import as_task
+from .fixing import fix_data
+from .label_maps import NO_CLASS, read_label_map
+from .problems import KINDS, find_problems
 from .reading import FORMATS, find_formats, read_data
-from .label_maps import read_label_map
-from .problems import KINDS, find_problems, fix_data
 from .records import SPLITS, TASKS, Annotation, OwnData, Picture, Problem
 from .splits import read_split, split_data, write_split
 from .writing import Written, write_annotations
 
-__all__ = ['FORMATS', 'KINDS', 'SPLITS', 'TASKS', 'Annotation', 'OwnData', 'Picture', 'Problem', 'Written',
-           'find_formats', 'find_problems', 'fix_data', 'read_data', 'read_label_map', 'read_split', 'split_data',
-           'write_annotations', 'write_split']
+__all__ = ['FORMATS', 'KINDS', 'NO_CLASS', 'SPLITS', 'TASKS', 'Annotation', 'OwnData', 'Picture', 'Problem', 'Written',
+           'as_task', 'find_formats', 'find_problems', 'fix_data', 'read_data', 'read_label_map', 'read_split',
+           'split_data', 'write_annotations', 'write_split']

@@ -20,7 +20,7 @@ class Annotation:
 
     #: Which of the classes.
     label: int
-    #: Left, top, right and bottom in pixels of the picture as it is stored, before its EXIF orientation is applied.
+    #: Left, top, right and bottom in pixels of the picture as the libraries load it: its EXIF orientation applied.
     box: tuple[float, float, float, float]
     #: COCO's polygons or RLE in the same pixels; nothing where only the box is known.
     segmentation: Any = None
@@ -33,7 +33,7 @@ class Picture:
     """A picture and what is annotated in it."""
 
     path: Path
-    #: In pixels, as stored; 0 where it cannot be read.
+    #: In pixels, as the libraries load it; 0 where it cannot be read or is not there.
     height: int
     width: int
     annotations: list[Annotation] = field(default_factory=list)
@@ -60,6 +60,8 @@ class Problem:
     annotation: int | None = None
     #: What became of it: ``'kept'``, ``'left out'`` or ``'mended'``.
     done: str = 'kept'
+    #: Height and width of the picture as its annotations name them, where these are wrong.
+    said: tuple[int, int] | None = None
 
 
 @dataclass

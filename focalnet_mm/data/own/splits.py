@@ -2,11 +2,61 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
 
-from .records import OwnData
+import numpy as np
 
-__all__ = ['read_split', 'split_data', 'write_split']
+from .label_maps import labels_of
+from .looks import equal_pictures, look_at
+from .records import SPLITS, OwnData, Picture, Problem
+
+__all__ = ['find_groups', 'read_split', 'split_data', 'write_split']
+
+_HEADINGS = ('picture', 'split', 'group')
+# video1_0001, patient12-frame-3, IMG_2041: what comes before the last number.
+_NUMBERED = re.compile(r'(.*?)[\s_.-]*(?:frame|img|image|slice|tile)?[\s_.-]*\d+$', re.IGNORECASE)
+
+
+def find_groups(data: OwnData) -> dict[Path, str]:
+    """The group of each picture, told by its folder or by its name before a number.
+
+    Folders count where there are several with several pictures each, else names do. A way of grouping that puts most
+    pictures into one group, or each class into a group of its own, tells classes or nothing and is passed by.
+
+    Args:
+        data: The data.
+
+    Returns:
+        Groups by path; none where nothing shows groups.
+    """
+    folders = {picture.path: _relative(data, picture.path).rpartition('/')[0] for picture in data.pictures}
+    names = {picture.path: f'{folders[picture.path]}/{found[1]}' if (found := _NUMBERED.fullmatch(picture.path.stem))
+             and found[1] else '' for picture in data.pictures}
+    for groups in (folders, names):
+        if _are_groups(data, groups):
+            return groups
+    return {}
+
+
+def _are_groups(data: OwnData, groups: dict[Path, str]) -> bool:
+    sizes = Counter(groups.values())
+    if len(sizes) < 2 or '' in groups.values() or 2 * max(sizes.values()) > len(groups) + 1 or max(sizes.values()) < 2:
+        return False
+    labels = defaultdict(set)
+    for picture in data.pictures:
+        labels[groups[picture.path]].update(labels_of(data, picture))
+    single = [next(iter(found)) for found in labels.values() if len(found) == 1]
+    return not (len(data.classes) > 1 and len(single) == len(labels) and len(set(single)) == len(data.classes))
+
+
+def _relative(data: OwnData, path: Path) -> str:
+    return path.relative_to(data.root).as_posix() if path.is_relative_to(data.root) else path.as_posix()
 
 
 def split_data(data: OwnData, val: float = 0.2, test: float = 0.0, seed: int = 0) -> None:
@@ -25,7 +75,111 @@ def split_data(data: OwnData, val: float = 0.2, test: float = 0.0, seed: int = 0
     Raises:
         ValueError: A share is out of range, or there are too few pictures.
     """
-    raise NotImplementedError
+    if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
+        raise ValueError(f'val and test must be shares of 0 to 1 that leave some for training, got {val} and {test}.')
+    found = Counter(picture.split for picture in data.pictures)
+    if found['train'] and found['val']:
+        return
+    if len(found) == 1 and None not in found and 'train' not in found:
+        data.problems.append(Problem('one_part', f'all {len(data.pictures)} pictures are in {next(iter(found))}: they '
+                                     'are split anew', done='mended'))
+        for picture in data.pictures:
+            picture.split = None
+        found.clear()
+    shares = dict(train=1 - val - test, val=val, test=test)
+    # What the data has already is not drawn again: test pictures stay apart, validation pictures too.
+    for split in ('val', 'test'):
+        if found[split]:
+            shares.pop(split)
+    pictures = sorted((picture for picture in data.pictures if picture.split in (None, 'train')), key=_path)
+    shares = {split: share for split, share in shares.items() if share > 0}
+    units = _units(data, pictures, len(shares))
+    if len(units) < len(shares):
+        raise ValueError(f'{len(pictures)} pictures, of which {len(units)} differ, cannot be split into '
+                         f'{" and ".join(shares)}: add pictures, or set the shares of some splits to 0.')
+    counts = [Counter(label for picture in unit for label in labels_of(data, picture)) for unit in units]
+    chosen = _stratify([len(unit) for unit in units], counts, list(shares.values()), np.random.default_rng(seed))
+    for unit, number in zip(units, chosen):
+        for picture in unit:
+            picture.split = list(shares)[number]
+
+
+def _path(picture: Picture) -> str:
+    return os.fspath(picture.path)
+
+
+def _units(data: OwnData, pictures: Sequence[Picture], least: int) -> list[list[Picture]]:
+    """What stays on one side: pictures of a group, and those that are alike, in order of their paths."""
+    groups = find_groups(data)
+    for picture in data.pictures:
+        picture.group = groups.get(picture.path, picture.group)
+    alike = [(one, other) for one, other, _ in equal_pictures(look_at([picture.path for picture in pictures
+                                                                       if picture.height]))]
+    units = _join(pictures, alike, groups)
+    if groups and len(units) < least:
+        data.problems.append(Problem('groups', f'{len(units)} groups are too few to split into {least}: pictures of '
+                                     'one group may stand on both sides'))
+        units = _join(pictures, alike, {})
+    return units
+
+
+def _join(pictures: Sequence[Picture], alike: Sequence[tuple[Path, Path]],
+          groups: dict[Path, str]) -> list[list[Picture]]:
+    parents = {picture.path: picture.path for picture in pictures}
+
+    def root(path: Path) -> Path:
+        while parents[path] != path:
+            parents[path] = path = parents[parents[path]]
+        return path
+
+    first: dict[str, Path] = {}
+    same_group = [(path, first.setdefault(groups[path], path)) for path in parents if path in groups]
+    for one, other in (*alike, *same_group):
+        parents[root(one)] = root(other)
+    units = defaultdict(list)
+    for picture in pictures:
+        units[root(picture.path)].append(picture)
+    return list(units.values())
+
+
+def _stratify(sizes: Sequence[int], counts: Sequence[Counter[int]], shares: Sequence[float],
+              rng: np.random.Generator) -> list[int]:
+    """Which split each unit goes to.
+
+    The class that has fewest units left is dealt with first, and each of its units goes where most of the class is
+    wanted (Sechidis, Tsoumakas and Vlahavas, "On the stratification of multi-label data", ECML 2011, algorithm 1).
+    """
+    wanted = np.array(shares) / sum(shares) * sum(sizes)
+    by_class: dict[int, list[int]] = defaultdict(list)
+    for number in rng.permutation(len(sizes)).tolist():
+        for label in counts[number] or (-1,):
+            by_class[label].append(number)
+    wanted_of = {label: np.array(shares) / sum(shares) * sum(counts[number][label] for number in numbers)
+                 for label, numbers in by_class.items()}
+    chosen = [-1] * len(sizes)
+    for label in sorted(by_class, key=lambda label: (label == -1, len(by_class[label]), label)):
+        # Large groups first: small ones fill what is left.
+        for number in sorted(by_class[label], key=lambda number: -sizes[number]):
+            if chosen[number] >= 0:
+                continue
+            keys = [(round(float(wanted_of[label][split]), 6), round(float(wanted[split]), 6))
+                    for split in range(len(shares))]
+            chosen[number] = max(range(len(shares)), key=keys.__getitem__)
+            wanted[chosen[number]] -= sizes[number]
+            for other, count in counts[number].items():
+                wanted_of[other][chosen[number]] -= count
+    return _fill(chosen, sizes, len(shares))
+
+
+def _fill(chosen: list[int], sizes: Sequence[int], count: int) -> list[int]:
+    """See that no split is empty: the smallest unit of the largest split goes there."""
+    for split in range(count):
+        if split not in chosen:
+            largest = max(set(chosen), key=lambda other: chosen.count(other))
+            number = min((number for number, other in enumerate(chosen) if other == largest),
+                         key=sizes.__getitem__)
+            chosen[number] = split
+    return chosen
 
 
 def write_split(data: OwnData, path: str | os.PathLike) -> None:
@@ -38,7 +192,24 @@ def write_split(data: OwnData, path: str | os.PathLike) -> None:
     Raises:
         FileExistsError: There is a file, with another split.
     """
-    raise NotImplementedError
+    path = Path(path)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator='\n')
+    rows.writerow(_HEADINGS)
+    rows.writerows((_relative(data, picture.path), picture.split or '', picture.group or '')
+                   for picture in sorted(data.pictures, key=_path))
+    content = text.getvalue().encode('utf-8', 'surrogateescape')
+    if os.path.lexists(path):
+        if path.is_file() and path.read_bytes() == content:
+            return
+        raise FileExistsError(f'{path} is there with another split: read it with read_split, or remove it first.')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_split(data: OwnData, path: str | os.PathLike) -> None:
@@ -52,4 +223,27 @@ def read_split(data: OwnData, path: str | os.PathLike) -> None:
     Raises:
         ValueError: The file is no such CSV, names a picture that is not in the data, or a split that there is not.
     """
-    raise NotImplementedError
+    # A byte order mark is what spreadsheets add.
+    text = Path(path).read_bytes().removeprefix(b'\xef\xbb\xbf').decode('utf-8', 'surrogateescape')
+    delimiter = ';' if text.partition('\n')[0].count(';') else ','
+    rows = list(csv.DictReader(io.StringIO(text, newline=''), delimiter=delimiter))
+    if not rows or not {'picture', 'split'} <= set(rows[0]):
+        raise ValueError(f'{path} must begin with the line {",".join(_HEADINGS)} and name a picture a line.')
+    pictures = {_relative(data, picture.path): picture for picture in data.pictures}
+    found: dict[str, tuple[str | None, str | None]] = {}
+    for number, row in enumerate(rows, start=2):
+        name, split = row['picture'], (row['split'] or '').strip().casefold()
+        if name not in pictures:
+            raise ValueError(f'{path}, line {number}: {name} is no picture of {data.root}.')
+        if split and split not in SPLITS:
+            raise ValueError(f'{path}, line {number}: the split {split!r} is none of {", ".join(SPLITS)}.')
+        if name in found and found[name][0] != (split or None):
+            raise ValueError(f'{path}, line {number}: {name} stands in two splits.')
+        found[name] = (split or None, row.get('group') or None)
+    for name, picture in pictures.items():
+        picture.split, picture.group = found.get(name, (None, None))
+    without = [name for name in pictures if name not in found]
+    if without:
+        data.problems.append(Problem('no_split', f'{Path(path).name} does not name {without[0]}'
+                                     + (f' and {len(without) - 1} other pictures' if len(without) > 1 else ''),
+                                     pictures[without[0]].path, done='left out'))

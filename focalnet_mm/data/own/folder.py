@@ -1,0 +1,176 @@
+"""The files of a folder, and which of its pictures an annotation means."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PureWindowsPath
+from typing import Any, NamedTuple
+
+from ..pictures import IMAGE_ENDINGS
+
+__all__ = ['Folder', 'Match', 'read_text', 'split_of', 'split_of_name']
+
+_SPLITS = dict(train='train', training='train', val='val', valid='val', validation='val', dev='val', test='test',
+               testing='test')
+# Of archives that were packed elsewhere.
+_PASSED_BY = ('__MACOSX',)
+
+
+class Match(NamedTuple):
+    """The picture that an annotation names."""
+
+    path: Path
+    #: Whether it lies where the annotation says, and not merely bears its name.
+    certain: bool
+
+
+class Folder:
+    """The files of a folder and of all folders below it.
+
+    Args:
+        root: The folder.
+
+    Attributes:
+        root: The folder, absolute.
+        files: All files, in order of their names; hidden ones are passed by.
+        pictures: Those with an ending of pictures.
+
+    Raises:
+        NotADirectoryError: There is no such folder.
+    """
+
+    def __init__(self, root: str | os.PathLike) -> None:
+        self.root = Path(os.path.abspath(os.path.expanduser(root)))
+        if not self.root.is_dir():
+            raise NotADirectoryError(f'{root} is no folder: name the folder that holds the pictures and annotations.')
+        self.files = sorted(_walk(self.root), key=os.fspath)
+        self.pictures = [path for path in self.files if path.suffix.lower() in IMAGE_ENDINGS]
+        self._by_name: dict[str, list[Path]] = defaultdict(list)
+        for path in self.files:
+            self._by_name[_plain(path.name)].append(path)
+        self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        for path in self.pictures:
+            self._by_stem[_plain(path.stem)].append(path)
+
+    def ending(self, *endings: str) -> list[Path]:
+        """The files with one of these endings, in lower or upper case."""
+        return [path for path in self.files if path.suffix.lower() in endings]
+
+    def relative(self, path: Path) -> Path:
+        """A path below the root; another path as it is."""
+        return path.relative_to(self.root) if path.is_relative_to(self.root) else path
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - a folder lives as long as its reading
+    def load_json(self, path: Path) -> Any:
+        """The content of a JSON file.
+
+        Raises:
+            ValueError: It is no JSON.
+        """
+        try:
+            return json.loads(path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f'{path} is no JSON: {error}') from None
+
+    def find(self, name: str, near: Path, split: str | None = None) -> Match | None:
+        """Find the picture that an annotation names.
+
+        Args:
+            name: A path as it was written, perhaps on another machine or with backslashes.
+            near: The folder of the annotation file.
+            split: Which split the annotation belongs to, to choose among pictures of one name.
+
+        Returns:
+            The picture; ``None`` where there is none, or where several fit alike.
+        """
+        for base in (near, self.root):
+            path = Path(os.path.normpath(base / name))
+            if os.path.isfile(path):
+                return Match(path, True)
+        parts = _parts(name)
+        if not parts:
+            return None
+        found = [(_common_tail(path, parts), path) for path in self._by_name[_plain(parts[-1])]]
+        longest = max((tail for tail, _ in found), default=0)
+        best = [path for tail, path in found if tail == longest]
+        if len(best) > 1 and split:
+            best = [path for path in best if split_of(self.relative(path).parts[:-1]) == split] or best
+        return Match(best[0], longest == len(parts)) if len(best) == 1 else None
+
+    def find_stem(self, stem: str, near: Path, split: str | None = None) -> Path | None:
+        """Find the one picture of this name without ending, first among those of the same folder."""
+        found = self._by_stem[_plain(stem)]
+        beside = [path for path in found if path.parent == near]
+        if len(found) > 1 and not beside and split:
+            found = [path for path in found if split_of(self.relative(path).parts[:-1]) == split]
+        found = beside or found
+        return found[0] if len(found) == 1 else None
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """All files, through links too, each real folder once."""
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if name[0] != '.' and name not in _PASSED_BY)
+        for name in names:
+            if name[0] != '.' and os.path.isfile(path := os.path.join(folder, name)):
+                yield Path(path)
+
+
+def _plain(name: str) -> str:
+    """A name as file systems that fold case and accents compare it."""
+    return unicodedata.normalize('NFC', name).casefold()
+
+
+def _parts(name: str) -> list[str]:
+    """The parts of a path of any machine, without drive and dots."""
+    path = PureWindowsPath(name.removeprefix('file://'))
+    return [part for part in path.parts if part not in (path.anchor, '.', '..')]
+
+
+def _common_tail(path: Path, parts: Sequence[str]) -> int:
+    """How many of the last parts of a path are these, to the letter."""
+    count = 0
+    for mine, other in zip(reversed(path.parts), reversed(parts)):
+        if mine != other:
+            break
+        count += 1
+    return count
+
+
+def split_of(parts: Sequence[str]) -> str | None:
+    """The split that the names of folders tell, such as ``train2017``; the innermost counts."""
+    for part in reversed(parts):
+        found = re.fullmatch(r'([a-z]+)[_-]?(\d{4})?', part.casefold())
+        if found and found[1] in _SPLITS:
+            return _SPLITS[found[1]]
+    return None
+
+
+def split_of_name(stem: str) -> str | None:
+    """The split that the name of a file tells, such as ``instances_val2017``; nothing where it tells two."""
+    found = {_SPLITS[word] for word in re.findall(r'[a-z]+', stem.casefold()) if word in _SPLITS}
+    return found.pop() if len(found) == 1 else None
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        ValueError: It is in another encoding.
+    """
+    try:
+        return path.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is not in UTF-8 (byte {error.start}): save it in UTF-8.') from None

@@ -1,0 +1,112 @@
+"""LabelMe: a JSON file for each picture."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .collecting import Collector, polygon_box
+from .folder import Folder, split_of
+from .masks import encode, rle_box
+from .records import Picture
+from .shapes import ellipse
+
+__all__ = ['is_labelme', 'labelme_files', 'read']
+
+
+def is_labelme(content: Any) -> bool:
+    """Whether a JSON is LabelMe's."""
+    return isinstance(content, dict) and isinstance(content.get('shapes'), list) and 'imagePath' in content
+
+
+def labelme_files(folder: Folder, most: int | None = None) -> list[Path]:
+    """The JSON files of LabelMe's form, at most so many."""
+    found: list[Path] = []
+    for path in folder.ending('.json'):
+        if len(found) == most:
+            break
+        try:
+            if is_labelme(folder.load_json(path)):
+                found.append(path)
+        except ValueError:
+            continue
+    return found
+
+
+def read(out: Collector) -> None:
+    """Read all files of a folder. Shapes of one label and ``group_id`` are parts of one object."""
+    contents = []
+    for path in out.track(out.folder.ending('.json'), 'Reading annotations'):
+        try:
+            content = out.folder.load_json(path)
+        except ValueError as error:
+            out.note('malformed', str(error), done='left out')
+            continue
+        if is_labelme(content):
+            # The picture itself, which is not needed.
+            contents.append((path, {key: value for key, value in content.items() if key != 'imageData'}))
+    names = {str(shape.get('label')) for _, content in contents for shape in content['shapes']}
+    names |= {name for _, content in contents for name, on in (content.get('flags') or {}).items() if on}
+    for name in sorted(names):
+        out.label(name)
+    for path, content in out.track(contents, 'Reading pictures'):
+        size = (content.get('imageHeight') or 0, content.get('imageWidth') or 0)
+        split = split_of(out.folder.relative(path).parts[:-1])
+        picture = out.named(str(content['imagePath']), path.parent, split, size, path.stem)
+        picture.labels = tuple(out.label(name) for name, on in (content.get('flags') or {}).items() if on)
+        _read_shapes(out, picture, content['shapes'], out.folder.relative(path))
+
+
+def _read_shapes(out: Collector, picture: Picture, shapes: list[Mapping[str, Any]], where: Path) -> None:
+    groups: dict[Any, list[Any]] = {}
+    for number, shape in enumerate(shapes):
+        try:
+            found = _shape(shape, picture)
+        except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
+            out.note('malformed', f'shape {number} of {where} is no object: {error}', picture.path, done='left out')
+            continue
+        group = shape.get('group_id')
+        key = number if group is None else (shape.get('label'), group)
+        groups.setdefault(key, [str(shape.get('label'))]).append(found)
+    for label, *parts in groups.values():
+        polygons = [polygon for _, segmentation in parts if isinstance(segmentation, list) for polygon in segmentation]
+        if len(parts) > 1 and len(polygons) >= len(parts):
+            out.add(picture, out.label(label), None, polygons)
+        else:
+            for box, segmentation in parts:
+                out.add(picture, out.label(label), box, segmentation)
+
+
+def _shape(shape: Mapping[str, Any], picture: Picture) -> tuple[Any, Any]:
+    """Box and segmentation of a shape."""
+    kind = shape.get('shape_type') or 'polygon'
+    points = [(float(x), float(y)) for x, y in shape['points']]
+    flat = [value for point in points for value in point]
+    if kind == 'rectangle' and len(points) in (2, 4):
+        return polygon_box([flat]), None
+    if kind == 'polygon' and len(points) >= 3:
+        return None, [flat]
+    if kind == 'circle' and len(points) == 2:
+        radius = math.dist(*points)
+        return None, [ellipse(*points[0], radius, radius)]
+    if kind == 'mask' and shape.get('mask'):
+        return _mask(shape['mask'], points[0], picture)
+    raise ValueError(f'a {kind} of {len(points)} points is neither rectangle, polygon, circle nor mask')
+
+
+def _mask(encoded: str, corner: tuple[float, float], picture: Picture) -> tuple[Any, Any]:
+    """A PNG in base64 of the part of the picture below and right of a corner."""
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+        part = np.asarray(image) > 0
+    left, top = (round(value) for value in corner)
+    whole = np.zeros((max(picture.height, top + part.shape[0]), max(picture.width, left + part.shape[1])), bool)
+    whole[top:top + part.shape[0], left:left + part.shape[1]] = part
+    rle = encode(whole[:picture.height or None, :picture.width or None])
+    return rle_box(rle), rle

@@ -1,0 +1,93 @@
+"""Pascal VOC: an XML file for each picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from .collecting import Collector
+from .folder import Folder, read_text, split_of
+from .xml_files import load_xml, root_tag
+
+__all__ = ['read', 'voc_files']
+
+
+def voc_files(folder: Folder, most: int | None = None) -> list[Path]:
+    """The XML files of VOC's form, at most so many."""
+    found: list[Path] = []
+    for path in folder.ending('.xml'):
+        if len(found) == most:
+            break
+        if root_tag(path) == 'annotation':
+            found.append(path)
+    return found
+
+
+def read(out: Collector) -> None:
+    """Read all files of a folder.
+
+    VOC counts pixels from 1 and includes the last one, so 1 is taken off left and top. Many tools count from 0 all the
+    same: where any box of the folder starts at 0, nothing is taken off.
+    """
+    splits = _image_sets(out.folder)
+    roots = []
+    for path in out.track(voc_files(out.folder), 'Reading annotations'):
+        try:
+            roots.append((path, load_xml(path)))
+        except ValueError as error:
+            out.note('malformed', str(error), done='left out')
+    objects = [element for _, root in roots for element in root.findall('object')]
+    for name in sorted({_name(element) for element in objects}):
+        out.label(name)
+    starts = [_number(element.find(f'bndbox/{side}')) for element in objects for side in ('xmin', 'ymin')]
+    first = 0 if any(start is not None and start < 1 for start in starts) else 1
+    for path, root in out.track(roots, 'Reading pictures'):
+        name = (root.findtext('filename') or '').strip() or path.stem
+        height, width = (int(_number(root.find(f'size/{side}')) or 0) for side in ('height', 'width'))
+        split = splits.get(path.stem) or split_of(out.folder.relative(path).parts[:-1])
+        picture = out.named(name, path.parent, split, (height, width), path.stem)
+        for number, element in enumerate(root.findall('object')):
+            corners = [_number(element.find(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax')]
+            polygon = _polygon(element, first)
+            if None in corners and not polygon:
+                out.note('malformed', f'object {number} of {out.folder.relative(path)} has no box of four numbers',
+                         picture.path, done='left out')
+                continue
+            box = None if None in corners else (corners[0] - first, corners[1] - first, corners[2], corners[3])
+            out.add(picture, out.label(_name(element)), box, polygon, _number(element.find('difficult')) == 1)
+
+
+def _name(element: Element) -> str:
+    return (element.findtext('name') or '').strip()
+
+
+def _number(element: Element | None) -> Any:
+    try:
+        return float(element.text)  # type: ignore[union-attr, arg-type]
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def _polygon(element: Element, first: int) -> list[list[float]] | None:
+    """Roboflow's and CVAT's addition: ``<polygon><x1>…</x1><y1>…</y1>…</polygon>``."""
+    values: list[float] = []
+    polygon = element.find('polygon')
+    if polygon is None:
+        return None
+    while (x := _number(polygon.find(f'x{len(values) // 2 + 1}'))) is not None:
+        y = _number(polygon.find(f'y{len(values) // 2 + 1}'))
+        if y is None:
+            break
+        values += [x - first, y - first]
+    return [values] if len(values) >= 6 else None
+
+
+def _image_sets(folder: Folder) -> dict[str, str]:
+    """The split of each picture by its name without ending, as ``ImageSets/Main/train.txt`` and the like tell."""
+    splits = {}
+    for path in folder.ending('.txt'):
+        split = dict(train='train', val='val', test='test').get(path.stem)
+        if split and 'ImageSets' in path.parts:
+            splits.update({line.split()[0]: split for line in read_text(path).splitlines() if line.strip()})
+    return splits
