@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.model import BaseModel
 from mmengine.registry import VISUALIZERS
 
 from ..backbone.focalnet import find_backbone
@@ -33,7 +34,7 @@ class Predictor:
     Args:
         cfg: The config, of mmdet, mmseg or mmpretrain.
         checkpoint: As :func:`~focalnet_mm.weights.read_model` takes it. Its classes win over those of the config's
-            data set.
+            data set. Or a model with its weights and ``dataset_meta``, which is changed to evaluation mode.
         device: Where to compute, by default the GPU if there is one.
 
     Raises:
@@ -42,12 +43,14 @@ class Predictor:
             pipeline; or there is no such device.
     """
 
-    def __init__(self, cfg: Config, checkpoint: str, device: str | None = None) -> None:
+    def __init__(self, cfg: Config, checkpoint: str | BaseModel, device: str | None = None) -> None:
         self._scope = scope_of(cfg)
         if self._scope not in _VISUALIZERS:
             raise ValueError(f'The model is of {self._scope!r}, expected mmdet, mmseg or mmpretrain.')
         device = device or get_device()
-        self._runnable = load_model(cfg, checkpoint)
+        if isinstance(checkpoint, BaseModel):
+            checkpoint.eval()
+        self._runnable = checkpoint if isinstance(checkpoint, BaseModel) else load_model(cfg, checkpoint)
         try:
             self._runnable.to(device)
         except (RuntimeError, AssertionError) as error:
@@ -154,7 +157,7 @@ class Predictor:
 
     def _panoptic(self, sample: Any) -> list[dict[str, Any]]:
         segments = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy()
-        things = self._model.panoptic_head.num_things_classes
+        things = self._model.panoptic_fusion_head.num_things_classes
         return [dict(category_id=label, isthing=int(label < things), **_encoded(segments == segment))
                 for segment, label in self._segments(sample).items()]
 
@@ -162,13 +165,14 @@ class Predictor:
         """Number in the panoptic map → label, of each segment."""
         from mmdet.evaluation.functional import INSTANCE_OFFSET
         labels = {segment: segment % INSTANCE_OFFSET for segment in sample.pred_panoptic_seg.sem_seg.unique().tolist()}
+        classes = self._model.panoptic_fusion_head.num_classes
         # The label after the last is that of no segment.
-        return {segment: label for segment, label in labels.items() if label < self._model.panoptic_head.num_classes}
+        return {segment: label for segment, label in labels.items() if label < classes}
 
     def _labels(self, sample: Any) -> dict[str, Any]:
         """Names and colours of all labels that a prediction may have; those that nobody gave are made up."""
         if 'pred_panoptic_seg' in sample:
-            count = self._model.panoptic_head.num_classes
+            count = self._model.panoptic_fusion_head.num_classes
         elif 'pred_instances' in sample:
             count = int(max(sample.pred_instances.labels.tolist(), default=-1)) + 1
         elif 'pred_sem_seg' in sample:

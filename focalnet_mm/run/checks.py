@@ -28,8 +28,8 @@ from .failures import explain_missing, why_empty
 from .first_classes import FirstClasses
 from .loading import FitCheckpoint
 
-__all__ = ['CheckData', 'ClassMismatchError', 'DataError', 'build_runner', 'check_dataset', 'check_folder',
-           'check_heads', 'check_order']
+__all__ = ['CheckData', 'ClassMismatchError', 'DataError', 'build_runner', 'check_dataset', 'check_first_files',
+           'check_folder', 'check_heads', 'check_order']
 
 # How many items of a data set are looked at before training; each is unpickled.
 _LOOKED_AT = 1000
@@ -93,7 +93,7 @@ class CheckData(Hook):
                 if split == 'test':
                     check_order(self._trained.get('classes'), part, key, self._checkpoint)
                 if split != 'train':
-                    _check_first_files(part, runner.cfg)
+                    check_first_files(part, runner.cfg)
 
 
 def build_runner(cfg: Config, checkpoint: str | None = None) -> tuple[Runner, CheckData]:
@@ -345,8 +345,16 @@ def _names_in(path: str) -> dict[int, str] | None:
     return None
 
 
-def _check_first_files(dataset: Any, cfg: Config) -> None:
-    """Check that the files of the first item are there, hours before a validation would ask for them."""
+def check_first_files(dataset: Any, cfg: Config) -> None:
+    """Check that the files of the first item are there, hours before a validation would ask for them.
+
+    Args:
+        dataset: A data set that was built.
+        cfg: The config that it is of.
+
+    Raises:
+        FileNotFoundError: One is missing; says which key names its place.
+    """
     try:
         info = dataset.get_data_info(0)
     except Exception:

@@ -8,16 +8,17 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ..weights import SCHEME, fit_model, trained_classes
+from ..weights import SCHEME, fit_model, read_model, trained_classes
 from ..weights.heads import plain_name
 from ..weights.losses import warn
 from ..weights.whole import unwrapped
 from .build import unwrap
 
-__all__ = ['FitCheckpoint', 'public_classes']
+__all__ = ['FitCheckpoint', 'load_fitted', 'public_classes']
 
 # The public data set that so many classes are of, and where the library has their names.
 _PUBLIC = {
@@ -53,21 +54,48 @@ class FitCheckpoint(Hook):
         tensors = checkpoint.get('state_dict', checkpoint)
         if not isinstance(tensors, Mapping):
             return
-        model = unwrap(runner.model)
-        source = str(runner._load_from).removeprefix(SCHEME)
-        trained = trained_classes(checkpoint.get('meta') or {})
         wanted = getattr(runner._train_loop.dataloader.dataset, 'metainfo', None) or {}
-        plain = unwrapped(tensors)
-        if not trained.get('classes') and not checkpoint.get('meta'):
-            own = model.state_dict()
-            trained = public_classes({name: tensor for name, tensor in plain.items() if name in own}, source,
-                                     wanted.get('classes'))
-        ready, report = fit_model(plain, model, trained, wanted, source)
-        print_log(str(report), logger='current')
-        warn(source, report.losses)
+        ready, report = _fitted(unwrap(runner.model), tensors, checkpoint.get('meta') or {}, wanted,
+                                str(runner._load_from).removeprefix(SCHEME))
+        print_log(report, logger='current')
         if tensors is checkpoint:
             checkpoint.clear()
         checkpoint['state_dict'] = ready
+
+
+def load_fitted(model: BaseModel, source: str, wanted: Mapping[str, Any]) -> str:
+    """Load into a model what ``load_from`` names, as a training does with :class:`FitCheckpoint`.
+
+    Args:
+        model: The model, changed in place.
+        source: As :func:`~focalnet_mm.weights.read_model` takes it.
+        wanted: The ``metainfo`` of the data set for training.
+
+    Returns:
+        What became of each tensor.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        ValueError: It cannot be read, or has nothing for the model.
+    """
+    read = read_model(source)
+    ready, report = _fitted(model, read['state_dict'], read['meta'], wanted, source)
+    model.load_state_dict(ready, strict=False)
+    return report
+
+
+def _fitted(model: BaseModel, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], wanted: Mapping[str, Any],
+            source: str) -> tuple[Mapping[str, Tensor], str]:
+    """The tensors of a checkpoint as they fit a model, and what became of each."""
+    trained = trained_classes(meta)
+    plain = unwrapped(tensors)
+    if not trained.get('classes') and not meta:
+        own = model.state_dict()
+        trained = public_classes({name: tensor for name, tensor in plain.items() if name in own}, source,
+                                 wanted.get('classes'))
+    ready, report = fit_model(plain, model, trained, wanted, source)
+    warn(source, report.losses)
+    return ready, str(report)
 
 
 def public_classes(tensors: Mapping[str, Tensor], source: str, wanted: Any = None) -> dict[str, Any]:

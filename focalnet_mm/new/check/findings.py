@@ -1,0 +1,175 @@
+"""What of a config and its data would go wrong, by looking at both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine import fileio
+from mmengine.config import Config
+
+from ...data.own.records import OwnData
+from ...run.config import evaluators, loaders, type_name
+from ..report import Files, Finding
+from .datasets import Items
+
+__all__ = ['of_classes', 'of_evaluators', 'of_learning_rate', 'of_memory']
+
+# Beyond this, whatever the batch.
+_HIGHEST_RATES = {'Adam': 0.01, 'AdamW': 0.01, 'Lamb': 0.05, 'SGD': 2.0}
+_FAR = 4
+_NAMED = 5
+_MOST_LABEL_MAPS = 1000
+
+
+def listed(names: Sequence[Any]) -> str:
+    """The first few of some names."""
+    return ', '.join(map(repr, names[:_NAMED])) + (f' and {len(names) - _NAMED} more' if len(names) > _NAMED else '')
+
+
+def of_classes(data: OwnData, files: Files) -> Iterator[Finding]:
+    """Classes that are in one split only, or in none.
+
+    Args:
+        data: The data.
+        files: What reads its label maps, of which so many are read that it takes some seconds.
+    """
+    found: dict[str, set[int]] = {}
+    maps = [picture for picture in data.pictures if picture.label_map]
+    for picture in data.pictures:
+        found.setdefault(str(picture.split), set()).update(
+            picture.labels, (annotation.label for annotation in picture.annotations if not annotation.crowd),
+            files.pixels(picture) if picture.label_map and len(maps) <= _MOST_LABEL_MAPS else ())
+    trained = found.get('train', set())
+    if not data.classes or not trained or len(maps) > _MOST_LABEL_MAPS:
+        return
+    whole = len(data.classes)
+    for split in ('val', 'test'):
+        only = _named(data, found.get(split, set()) - trained)
+        if only:
+            yield Finding('warning', f'In {split} and not in train: {len(only)} of the {whole} classes '
+                          f'({listed(only)}), which cannot be learned; split the data anew, or leave them out.')
+    never = _named(data, set(range(whole)).difference(*found.values()))
+    if never:
+        yield Finding('note', f'In no picture: {len(never)} of the {whole} classes ({listed(never)}).')
+    unseen = _named(data, trained - found['val']) if 'val' in found else []
+    if unseen:
+        yield Finding('note', f'In train and not in val: {len(unseen)} of the {whole} classes ({listed(unseen)}): how '
+                      'well they are learned will not be measured.')
+
+
+def _named(data: OwnData, labels: set[int]) -> list[str]:
+    return [name for label, name in enumerate(data.classes) if label in labels]
+
+
+def of_evaluators(cfg: Config, parts: Sequence[Items]) -> Iterator[Finding]:
+    """Metrics that read another annotation file than the data set that they measure on.
+
+    Args:
+        cfg: The config.
+        parts: The data sets of all splits.
+    """
+    for split in ('val', 'test'):
+        datasets = [part for part in parts if part.split == split]
+        files = {_normal(part.dataset.ann_file) for part in datasets if isinstance(
+            getattr(part.dataset, 'ann_file', None), str) and part.dataset.ann_file}
+        for metric in evaluators(cfg, split):
+            path = metric.get('ann_file')
+            if not isinstance(path, str) or not files or _normal(path) in files or len(datasets) > 1:
+                continue
+            yield from _of_other_file(f'{split}_evaluator.ann_file', path, metric, datasets[0])
+
+
+def _normal(path: str) -> str:
+    return path if '://' in path else os.path.realpath(path)
+
+
+def _of_other_file(key: str, path: str, metric: Mapping[str, Any], part: Items) -> Iterator[Finding]:
+    own = part.dataset.ann_file
+    way_out = f'set {key} to {own!r}.'
+    try:
+        content = fileio.load(path, backend_args=metric.get('backend_args'))
+    except FileNotFoundError:
+        yield Finding('error', f'{key} names {path}, which does not exist, and the data set reads {own}: {way_out}')
+        return
+    except Exception:
+        content = None
+    if not isinstance(content, Mapping) or not isinstance(content.get('images'), list):
+        yield Finding('warning', f'{key} names {path}, and the data set reads {own}: if these are of other pictures, '
+                      f'{way_out}')
+        return
+    listed_there = {image.get('id'): os.path.basename(str(image.get('file_name') or image.get('coco_url') or ''))
+                    for image in content['images']}
+    infos = list(part.infos())
+    other = [info for info in infos if 'img_id' in info and
+             listed_there.get(info['img_id']) != os.path.basename(str(info.get('img_path')))]
+    names = {category.get('name') for category in content.get('categories') or ()}
+    missing = [name for name in part.classes if name not in names]
+    if other:
+        yield Finding('error', f'{key} names {path}, which lacks {len(other)} of the {len(infos)} pictures of the data '
+                      f'set, such as {other[0].get("img_path")}, so its results would mean nothing: {way_out}')
+    elif missing and names:
+        yield Finding('error', f'{key} names {path}, which lacks {len(missing)} classes of the data set: '
+                      f'{listed(missing)}: {way_out}')
+
+
+def of_learning_rate(cfg: Config, batch_size: int | None) -> Iterator[Finding]:
+    """A learning rate far from what its batch size asks for.
+
+    Args:
+        cfg: The config.
+        batch_size: Of one process in training.
+    """
+    wrapper = cfg.get('optim_wrapper') or {}
+    optimizer = wrapper.get('optimizer') if isinstance(wrapper, Mapping) else None
+    rate = optimizer.get('lr') if isinstance(optimizer, Mapping) else None
+    if not isinstance(rate, (int, float)):
+        return
+    if rate <= 0:
+        yield Finding('error', f'optim_wrapper.optimizer.lr is {rate}: nothing would be learned; set it above 0.')
+        return
+    highest = _HIGHEST_RATES.get(type_name(optimizer))
+    if highest and rate > highest:
+        yield Finding('warning', f'optim_wrapper.optimizer.lr is {rate:g}, far above what {type_name(optimizer)} is '
+                      f'used with (up to about {highest:g}): the loss may grow without bound.')
+    scale = cfg.get('auto_scale_lr') or {}
+    base = scale.get('base_batch_size')
+    if not base or not batch_size or scale.get('enable'):
+        return
+    whole = batch_size * int(wrapper.get('accumulative_counts', 1))
+    ratio = whole / base
+    if ratio > _FAR or ratio < 1 / _FAR:
+        yield Finding('warning', f'optim_wrapper.optimizer.lr={rate:g} is meant for {base} pictures a step '
+                      f'(auto_scale_lr.base_batch_size), and one process takes {whole}: train with --auto-scale-lr, '
+                      f'which makes it {rate * ratio:.2g}, or on {max(1, round(1 / ratio))} GPUs.' if ratio < 1 else
+                      f'optim_wrapper.optimizer.lr={rate:g} is meant for {base} pictures a step, and one process takes '
+                      f'{whole}: train with --auto-scale-lr, which makes it {rate * ratio:.2g}.')
+
+
+def of_memory(cfg: Config, data: OwnData) -> Iterator[Finding]:
+    """Pictures that the workers of the data loaders could not hold at once."""
+    largest = max(data.pictures, key=lambda picture: picture.height * picture.width, default=None)
+    available = _available_memory()
+    if largest is None or available is None:
+        return
+    for loader in loaders(cfg, 'train'):
+        workers = int(loader.get('num_workers') or 0)
+        held = int(loader.get('batch_size') or 1) * max(1, workers * int(loader.get('prefetch_factor') or 2))
+        # Of three channels, once as 8 bits and once as floating-point numbers.
+        needed = held * largest.height * largest.width * 3 * 5
+        if needed > available:
+            yield Finding('warning', f'{largest.path} has {largest.width} × {largest.height} pixels: {held} of this '
+                          f'size, as many as train_dataloader holds at a time, need about {needed / 1e9:.0f} GB, and '
+                          f'{available / 1e9:.0f} GB are free: lower num_workers, or save the pictures smaller.')
+
+
+def _available_memory() -> int | None:
+    """Free memory in bytes, where the system tells."""
+    with_pages = Path('/proc/meminfo')
+    if with_pages.is_file():
+        for line in with_pages.read_text().splitlines():
+            if line.startswith('MemAvailable:'):
+                return int(line.split()[1]) * 1024
+    return None
