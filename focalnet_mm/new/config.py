@@ -5,7 +5,6 @@ from __future__ import annotations
 import colorsys
 from typing import Any
 
-from ..data.own import OwnData
 from .heads import class_settings
 from .literals import Code, assignment
 from .loaders import loaders
@@ -13,25 +12,7 @@ from .plan import Plan
 from .schedule import kept, schedule, settled
 from .start import start
 
-__all__ = ['config_text', 'trained_classes']
-
-def trained_classes(data: OwnData, task: str) -> tuple[list[str], list[str]]:
-    """The classes that are learned: objects, and areas where a panoptic model tells both.
-
-    Args:
-        data: The data.
-        task: What is learned.
-
-    Returns:
-        Things and stuff. A model that learns objects alone leaves out the areas of panoptic data; one that gives each
-        pixel a class knows all as things.
-    """
-    things = [name for i, name in enumerate(data.classes) if i not in data.stuff]
-    stuff = [name for i, name in enumerate(data.classes) if i in data.stuff]
-    if task == 'panoptic':
-        return things, stuff
-    return (things if task in ('boxes', 'instances') else list(data.classes)), []
-
+__all__ = ['config_text']
 
 def config_text(plan: Plan) -> str:
     """The config.
@@ -45,10 +26,9 @@ def config_text(plan: Plan) -> str:
     Raises:
         ValueError: The base cannot be inherited so.
     """
-    things, stuff = trained_classes(plan.data, plan.choice.task)
     values = kept(plan) if plan.keep else settled(plan)
-    parts = [_head(plan), _classes(plan, things, stuff), '\n'.join([*values, start(plan).text]), _model(plan),
-             *loaders(plan, len(things + stuff)), '\n'.join(schedule(plan))]
+    parts = [_head(plan), _classes(plan), '\n'.join([*values, start(plan).text]), _model(plan),
+             *loaders(plan), '\n'.join(schedule(plan))]
     return '\n\n'.join(part for part in parts if part) + '\n'
 
 
@@ -69,16 +49,18 @@ def _head(plan: Plan) -> str:
     ])
 
 
-def _classes(plan: Plan, things: list[str], stuff: list[str]) -> str:
-    names = things + stuff
+def _classes(plan: Plan) -> str:
+    names = plan.data.classes
+    # Objects are numbered before areas.
+    stuff = names[len(names) - len(plan.data.stuff):]
     meta: dict[str, Any] = dict(classes=Code('classes'), palette=Code('palette'))
     lines = [assignment('classes', tuple(names))]
     if plan.choice.task == 'panoptic':
-        lines = [assignment('things', tuple(things), 'what is counted'),
+        lines = [assignment('things', tuple(names[:len(names) - len(stuff)]), 'what is counted'),
                  assignment('stuff', tuple(stuff), 'areas, behind the things'),
                  assignment('classes', Code('things + stuff'))]
         meta.update(thing_classes=Code('things'), stuff_classes=Code('stuff'))
-    colours = _palette(plan, names)
+    colours = plan.data.palette or _colours(len(names))
     why = 'colours in RGB' + (' of the data' if plan.data.palette else '')
     lines += [assignment('num_classes', Code('len(classes)'))]
     if plan.fixed_size or plan.choice.task == 'panoptic':
@@ -88,15 +70,10 @@ def _classes(plan: Plan, things: list[str], stuff: list[str]) -> str:
     return '\n'.join(lines)
 
 
-def _palette(plan: Plan, names: list[str]) -> list[tuple[int, int, int]]:
-    """The data's colours, or as many others as far apart as may be."""
-    given = plan.data.palette
-    if given and len(given) >= len(plan.data.classes):
-        by_name = dict(zip(plan.data.classes, given))
-        return [by_name[name] for name in names]
-    # Neighbours on the list are the golden ratio of the circle of hues apart.
+def _colours(count: int) -> list[tuple[int, int, int]]:
+    """Colours in RGB that neighbours on the list don't share: the golden ratio of the circle of hues lies between."""
     colours = (colorsys.hsv_to_rgb(i * 0.618034 % 1, 0.85 if i % 2 else 0.6, 0.95 - 0.25 * (i % 3 == 2))
-               for i in range(len(names)))
+               for i in range(count))
     return [(round(255 * red), round(255 * green), round(255 * blue)) for red, green, blue in colours]
 
 

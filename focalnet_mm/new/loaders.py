@@ -14,12 +14,11 @@ from .schedule import FEW
 __all__ = ['loaders']
 
 
-def loaders(plan: Plan, classes: int) -> list[str]:
+def loaders(plan: Plan) -> list[str]:
     """The parts of a config about its data.
 
     Args:
         plan: What the config is written from.
-        classes: How many classes are learned.
 
     Raises:
         ValueError: There is nothing to validate on, or the base has no data set that could be replaced.
@@ -31,14 +30,14 @@ def loaders(plan: Plan, classes: int) -> list[str]:
     parts = [] if plan.keep else _pipelines(plan)
     parts.append(assignment('train_dataloader', _loader(plan, 'train', 'train')))
     # Pictures that are for tests alone are better than none.
-    parts += _evaluated(plan, 'val', held_out[0], classes)
+    parts += _evaluated(plan, 'val', held_out[0])
     if held_out == ['val', 'test']:
-        return [*parts, *_evaluated(plan, 'test', 'test', classes)]
+        return [*parts, *_evaluated(plan, 'test', 'test')]
     return [*parts, 'test_dataloader = val_dataloader\ntest_evaluator = val_evaluator']
 
 
-def _evaluated(plan: Plan, key: str, split: str, classes: int) -> list[str]:
-    measured = metrics(plan.choice.task, plan.written[split], plan.project, classes)
+def _evaluated(plan: Plan, key: str, split: str) -> list[str]:
+    measured = metrics(plan.choice.task, plan.written[split], plan.project, len(plan.data.classes))
     return [assignment(f'{key}_dataloader', _loader(plan, key, split)), assignment(f'{key}_evaluator', measured)]
 
 

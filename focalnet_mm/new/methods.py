@@ -33,10 +33,10 @@ METHODS: dict[str, dict[str, tuple[str, ...]]] = {
 #: Task of the data → tasks that can be trained on it, the fullest use of the annotations first.
 FOLLOWING: dict[str, tuple[str, ...]] = {
     'boxes': ('boxes',),
-    'instances': ('instances', 'boxes', 'semantic'),
+    'instances': ('instances', 'boxes'),
     'panoptic': ('panoptic', 'instances', 'boxes', 'semantic'),
     'semantic': ('semantic',),
-    'classes': ('classes',),
+    'classes': ('classes', 'labels'),
     'labels': ('labels',),
 }
 # Task → the method that is proposed for it, and why.

@@ -25,7 +25,7 @@ class Plan:
         choice: Method, variant and base.
         base: The base, read.
         inherited: How the config names the base: a path relative to its own folder.
-        data: The data.
+        data: The data for what is learned, objects numbered before areas.
         written: The annotation files by split.
         project: The folder of the project, as it is named in the paths of ``written``.
         machine: What is trained on.

@@ -15,6 +15,7 @@ from .. import __version__
 from ..data.made import files_below, read_marker, replace_made, write_marker
 from ..data.own import (
     OwnData,
+    as_task,
     find_problems,
     fix_data,
     read_data,
@@ -199,7 +200,7 @@ def _write(folder: Path, data: OwnData, choice: Choice, base: Config, options: O
         inherited = f'./{copied.relative_to(folder).as_posix()}'
     else:
         inherited = str(choice.config.resolve())
-    plan = Plan(choice, base, inherited, data, written, folder, machine, keep=options.base is not None,
+    plan = Plan(choice, base, inherited, as_task(data, choice.task), written, folder, machine, keep=options.base is not None,
                 batch=options.batch, rate=options.rate, weights=options.weights, seed=options.seed)
     (folder / CONFIG).write_text(config_text(plan), encoding='utf-8')
     # Whatever is wrong with it is better found now than in its first training.
