@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 from typing import Any
 
+from .datasets import in_project
 from .heads import class_settings
 from .literals import Code, assignment
 from .loaders import loaders
@@ -35,7 +36,6 @@ def config_text(plan: Plan) -> str:
 def _head(plan: Plan) -> str:
     choice = plan.choice
     counts = ' + '.join(f'{written.pictures} {split}' for split, written in plan.written.items())
-    root = str(plan.written['train'].data_root)
     name = f'{choice.method} {choice.arch}'.strip()
     return '\n'.join([
         f'# {name} on {counts} pictures.',
@@ -44,7 +44,8 @@ def _head(plan: Plan) -> str:
         '',
         # A quote may be in the name of a folder.
         'project = "{{ fileDirname }}/"  # this folder, wherever it is moved to',
-        assignment('data_root', root.rstrip('/') + '/', 'the pictures stay here; --cfg-options data_root=DIR moves it'),
+        assignment('data_root', in_project(plan.written['train'].data_root, plan.place),
+                   'the pictures stay here; --cfg-options data_root=DIR moves it'),
         assignment('work_dir', Code("project + 'work_dir'")),
     ])
 

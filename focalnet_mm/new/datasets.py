@@ -9,7 +9,7 @@ from typing import Any
 from ..data.own import Written
 from .literals import Code
 
-__all__ = ['dataset', 'eval_pipeline', 'metrics', 'train_pipeline']
+__all__ = ['dataset', 'eval_pipeline', 'in_project', 'metrics', 'train_pipeline']
 
 _META = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 
@@ -38,10 +38,10 @@ def dataset(written: Written, project: Path, pipeline: Any, test: bool) -> dict[
 
 def in_project(path: str | Path, project: Path) -> str | Code:
     """A path as the config names it: from the project where it lies in it, so that the project can be moved."""
+    slash = '/' if Path(path).is_dir() else ''
     if Path(path).is_absolute() and Path(path).is_relative_to(project):
-        text = Path(path).relative_to(project).as_posix() + ('/' if Path(path).is_dir() else '')
-        return Code(f'project + {text!r}')
-    return str(path)
+        return Code(f'project + {Path(path).relative_to(project).as_posix() + slash!r}')
+    return f'{path}{slash}' if Path(path).is_absolute() else str(path)
 
 
 def metrics(task: str, written: Written, project: Path, classes: int) -> list[dict[str, Any]]:

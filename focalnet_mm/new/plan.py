@@ -28,6 +28,7 @@ class Plan:
         data: The data for what is learned, objects numbered before areas.
         written: The annotation files by split.
         project: The folder of the project, as it is named in the paths of ``written``.
+        place: The folder that it becomes.
         machine: What is trained on.
         keep: Whether the base is somebody's own, whose sizes, augmentation and schedule are kept.
         batch: Pictures a GPU and step that were asked for.
@@ -42,6 +43,7 @@ class Plan:
     data: OwnData
     written: Mapping[str, Written]
     project: Path
+    place: Path
     machine: Machine
     keep: bool = False
     batch: int | None = None

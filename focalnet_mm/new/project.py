@@ -25,7 +25,7 @@ from ..data.own import (
     write_split,
 )
 from ..run.config import load_config
-from ..run.shipped import copy_config, shipped
+from ..run.shipped import copy_config, find_config, shipped
 from ..zoo.rows import read_zoo
 from .config import config_text
 from .methods import FOLLOWING, Choice, choose, task_of
@@ -117,21 +117,30 @@ def write_project(root: str | Path, out: str | Path, options: Options | None = N
     options, out, root = options or Options(), Path(out), Path(root)
     _check_place(root, out, options.force)
     data = read_data(root, options.format, tell)
+    choice, base = _base(data, options)
+    if choice.why:
+        tell(choice.why)
     _split(data, out / _SPLIT, options, tell)
     find_problems(data)
     if options.fix:
         fix_data(data, options.fix)
-    choice, base = _base(data, options)
-    if choice.why:
-        tell(choice.why)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f'.{out.name}.'))
     try:
-        counts = _write(partial, data, choice, base, options, machine or find_machine(), out, tell)
+        write_split(data, partial / _SPLIT)
+        write_report(data, partial, tell)
+        written = write_annotations(data, partial / 'annotations', choice.task)
+        plan = Plan(choice, base, _inherit(choice, partial), as_task(data, choice.task), written, partial,
+                    out.resolve(), machine or find_machine(), keep=options.base is not None, batch=options.batch,
+                    rate=options.rate, weights=options.weights, seed=options.seed)
+        (partial / CONFIG).write_text(config_text(plan), encoding='utf-8')
+        # Whatever is wrong with it is better found now than in its first training.
+        load_config(str(partial / CONFIG))
         _settle(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Project(out / CONFIG, out / 'report.html', data, choice, counts)
+    return Project(out / CONFIG, out / 'report.html', data, choice,
+                   {split: each.pictures for split, each in written.items()})
 
 
 def _check_place(root: Path, out: Path, force: bool) -> None:
@@ -181,7 +190,12 @@ def _base(data: OwnData, options: Options) -> tuple[Choice, Config]:
     if options.method or options.arch:
         raise ValueError('--base names the whole model: leave out --method and --arch.')
     path = Path(options.base)
+    if path.suffix != '.py':
+        path = find_config(root, options.base)
     base = load_config(str(path))
+    if 'read_base' in path.read_text(encoding='utf-8'):
+        raise ValueError(f'--base {path} is a pure-Python config, which no other kind can inherit: write it as one of '
+                         'strings with mmengine\'s Config.dump, and give that.')
     task = task_of(base)
     if task not in FOLLOWING[data.task] or options.task not in (None, task):
         raise ValueError(f'--base {path} learns {task}, and {data.root} holds {options.task or data.task}: give '
@@ -189,23 +203,12 @@ def _base(data: OwnData, options: Options) -> tuple[Choice, Config]:
     return Choice(path.stem, '', task, path, None), base
 
 
-def _write(folder: Path, data: OwnData, choice: Choice, base: Config, options: Options, machine: Machine, out: Path,
-           tell: Callable[[str], None]) -> dict[str, int]:
-    """Write all files of a project into a folder that will take the place of ``out``."""
-    written = write_annotations(data, folder / 'annotations', choice.task)
-    write_split(data, folder / _SPLIT)
-    write_report(data, folder, tell)
-    if choice.config.resolve().is_relative_to(shipped() / 'configs'):
-        copied = copy_config(choice.config, folder / '_base_')[0]
-        inherited = f'./{copied.relative_to(folder).as_posix()}'
-    else:
-        inherited = str(choice.config.resolve())
-    plan = Plan(choice, base, inherited, as_task(data, choice.task), written, folder, machine, keep=options.base is not None,
-                batch=options.batch, rate=options.rate, weights=options.weights, seed=options.seed)
-    (folder / CONFIG).write_text(config_text(plan), encoding='utf-8')
-    # Whatever is wrong with it is better found now than in its first training.
-    load_config(str(folder / CONFIG))
-    return {split: each.pictures for split, each in written.items()}
+def _inherit(choice: Choice, folder: Path) -> str:
+    """How the config of a project names its base: a shipped one is copied, so that the project is whole."""
+    config = choice.config.resolve()
+    if not config.is_relative_to(shipped() / 'configs'):
+        return str(config)
+    return f'./{copy_config(config, folder / "_base_")[0].relative_to(folder).as_posix()}'
 
 
 def _settle(partial: Path, out: Path) -> None:
