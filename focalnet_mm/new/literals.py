@@ -64,7 +64,8 @@ def _flat(value: Any) -> str:
         return f'({", ".join(map(_flat, value))}{"," if len(value) == 1 else ""})'
     if isinstance(value, list):
         return f'[{", ".join(map(_flat, value))}]'
-    return repr(value)
+    # mmengine puts values of its own in the place of what stands in double braces.
+    return repr(value).replace('{{', '{\\x7b') if isinstance(value, str) else repr(value)
 
 
 def _is_named(value: Mapping) -> bool:

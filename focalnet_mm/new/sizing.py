@@ -165,8 +165,8 @@ def _object_sides(pictures: Sequence[Picture]) -> list[float]:
 
 
 def _round(side: float) -> int:
-    """To a multiple of 32, the stride of the last stage."""
-    return max(32, int(side / 32 + 0.5) * 32)
+    """Down to a multiple of 32, the stride of the last stage."""
+    return max(32, int(side / 32) * 32)
 
 
 def _power_of_two(value: float) -> int:
