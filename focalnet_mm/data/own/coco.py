@@ -15,25 +15,13 @@ from .headers import large_pictures
 from .masks import encode, rle_box
 from .records import Picture
 
-__all__ = ['coco_files', 'is_coco', 'read']
-
-
-def is_coco(content: Any) -> bool:
-    """Whether a JSON is COCO's, with objects or segments."""
-    return (isinstance(content, dict) and isinstance(content.get('images'), list)
-            and isinstance(content.get('annotations'), list) and isinstance(content.get('categories'), list))
+__all__ = ['coco_files', 'read']
 
 
 def coco_files(folder: Folder) -> list[Path]:
     """The JSON files of COCO's form."""
-    found = []
-    for path in folder.ending('.json'):
-        try:
-            if is_coco(folder.load_json(path)):
-                found.append(path)
-        except ValueError:
-            continue
-    return found
+    return [path for path in folder.ending('.json')
+            if {'images', 'annotations', 'categories'} <= folder.outline(path).lists]
 
 
 def read(out: Collector) -> None:
@@ -42,7 +30,7 @@ def read(out: Collector) -> None:
     chosen = _choose(files, out)
     labels = {path: _declare(content, out) for path, content in chosen.items()}
     for path, content in chosen.items():
-        split = split_of_name(path.stem) or split_of(out.folder.relative(path).parts[:-1])
+        split = _split(out, path)
         pictures = {}
         for image in out.track(content['images'], f'Reading the pictures of {path.name}'):
             pictures[image.get('id')] = out.named(str(image.get('file_name', '')), path.parent, split,
@@ -62,24 +50,29 @@ def _is_panoptic(content: Mapping[str, Any]) -> bool:
 
 
 def _choose(files: dict[Path, Any], out: Collector) -> dict[Path, Any]:
-    """Leave out captions, and of two files about the same pictures the one that tells less."""
-    def rank(content: Any) -> tuple[bool, int, int]:
+    """Of files of one folder and split about the same pictures, the one that tells most."""
+    def rank(path: Path) -> tuple[bool, bool, int, bool]:
+        content = files[path]
         keypoints = any('keypoints' in entry for entry in content['annotations'][:1])
-        return _is_panoptic(content), -int(keypoints), len(content['categories'])
+        return _is_panoptic(content), not keypoints, len(content['categories']), _split(out, path) is not None
 
-    chosen: dict[Path, Any] = {}
-    taken: dict[str, Path] = {}
-    for path, content in sorted(files.items(), key=lambda item: rank(item[1]), reverse=True):
-        names = {str(image.get('file_name')).rsplit('.', 1)[0] for image in content['images']}
-        rival = next((taken[name] for name in sorted(names & taken.keys())), None)
-        same_folder = rival is not None and rival.parent == path.parent
-        if rival is not None and same_folder and 2 * len(names & taken.keys()) > len(names):
+    names = {path: {str(image.get('file_name')).rsplit('.', 1)[0] for image in content['images']}
+             for path, content in files.items()}
+    chosen: list[Path] = []
+    for path in sorted(files, key=rank, reverse=True):
+        rival = next((other for other in chosen if other.parent == path.parent
+                      and (_split(out, other) == _split(out, path) or None in (_split(out, other), _split(out, path)))
+                      and 2 * len(names[path] & names[other]) >= min(len(names[path]), len(names[other])) > 0), None)
+        if rival is None:
+            chosen.append(path)
+        else:
             out.tell(f'{out.folder.relative(path)} is passed by: {rival.name} is about the same pictures and tells '
                      'more.')
-            continue
-        chosen[path] = content
-        taken.update(dict.fromkeys(names, path))
-    return dict(sorted(chosen.items()))
+    return {path: files[path] for path in sorted(chosen)}
+
+
+def _split(out: Collector, path: Path) -> str | None:
+    return split_of_name(path.stem) or split_of(out.folder.relative(path).parts[:-1])
 
 
 def _declare(content: Mapping[str, Any], out: Collector) -> dict[Any, int]:

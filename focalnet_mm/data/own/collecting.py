@@ -99,6 +99,9 @@ class Collector:
             self.pictures[path] = Picture(path, height, width, split=split)
             if header and size and all(size) and tuple(size) != (height, width):
                 self._other_size(path, header, size)
+        elif split and self.pictures[path].split not in (None, split):
+            self.note('two_splits', f'{self.folder.relative(path)} stands in {self.pictures[path].split} and in '
+                      f'{split}: the first counts', path)
         return self.pictures[path]
 
     def named(self, name: str, near: Path, split: str | None = None, size: tuple[int, int] | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ..pictures import IMAGE_ENDINGS
 
-__all__ = ['Folder', 'Match', 'read_text', 'split_of', 'split_of_name']
+__all__ = ['Folder', 'Match', 'Outline', 'read_text', 'split_of', 'split_of_name']
 
 _SPLITS = dict(train='train', training='train', val='val', valid='val', validation='val', dev='val', test='test',
                testing='test')
@@ -28,6 +29,17 @@ class Match(NamedTuple):
     path: Path
     #: Whether it lies where the annotation says, and not merely bears its name.
     certain: bool
+
+
+class Outline(NamedTuple):
+    """What tells the form of a JSON file."""
+
+    #: The keys of an object.
+    keys: frozenset[str] = frozenset()
+    #: Those of them with lists.
+    lists: frozenset[str] = frozenset()
+    #: Of a list of objects, the keys of the first one.
+    first: frozenset[str] = frozenset()
 
 
 class Folder:
@@ -51,6 +63,7 @@ class Folder:
             raise NotADirectoryError(f'{root} is no folder: name the folder that holds the pictures and annotations.')
         self.files = sorted(_walk(self.root), key=os.fspath)
         self.pictures = [path for path in self.files if path.suffix.lower() in IMAGE_ENDINGS]
+        self._outlines: dict[Path, Outline] = {}
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         for path in self.files:
             self._by_name[_plain(path.name)].append(path)
@@ -66,7 +79,7 @@ class Folder:
         """A path below the root; another path as it is."""
         return path.relative_to(self.root) if path.is_relative_to(self.root) else path
 
-    @functools.lru_cache(maxsize=8)  # noqa: B019 - a folder lives as long as its reading
+    @functools.lru_cache(maxsize=4)  # noqa: B019 - a folder lives as long as its reading
     def load_json(self, path: Path) -> Any:
         """The content of a JSON file.
 
@@ -77,6 +90,19 @@ class Folder:
             return json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
             raise ValueError(f'{path} is no JSON: {error}') from None
+
+    def outline(self, path: Path) -> Outline:
+        """The outline of a JSON file, which is read for it once; an empty one where it is no JSON."""
+        if path not in self._outlines:
+            self._outlines[path] = Outline()
+            with contextlib.suppress(ValueError, OSError):
+                content = self.load_json(path)
+                if isinstance(content, dict):
+                    lists = frozenset(key for key, value in content.items() if isinstance(value, list))
+                    self._outlines[path] = Outline(frozenset(content), lists)
+                elif isinstance(content, list) and content and isinstance(content[0], dict):
+                    self._outlines[path] = Outline(first=frozenset(content[0]))
+        return self._outlines[path]
 
     def find(self, name: str, near: Path, split: str | None = None) -> Match | None:
         """Find the picture that an annotation names.

@@ -7,8 +7,9 @@ import csv
 import functools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -203,48 +204,53 @@ def read(out: Collector) -> None:
 
 
 def _name_classes(out: Collector, numbers: list[int], example: Path) -> None:
-    names = _class_list(out.folder)
-    palette: dict[int, tuple[int, int, int]] = _palette(example)
-    if names and isinstance(names[0][1], tuple):
-        out.declare(name for name, _ in names)
-        out.map_values = {colour: label for label, (_, colour) in enumerate(names) if colour is not None}
-        out.palette = [colour or (0, 0, 0) for _, colour in names]
-        if all(number < 1 << 24 for number in numbers):
-            # The maps hold numbers, for which the list gives colours to show.
-            out.map_values = {number: number for number in range(len(names))}
-    elif names:
-        first = _first_number(numbers, len(names))
-        out.declare(name for name, _ in names)
-        out.map_values = {number + first: number for number in range(len(names))}
-        if set(numbers) - {IGNORED} == {0} and IGNORED in numbers and len(names) == 2:
-            out.map_values = {0: 0, IGNORED: 1}
+    """Say which value or colour is which class."""
+    listed = _class_list(out.folder)
+    values = [value for value in numbers if value != IGNORED or len(listed) > IGNORED]
+    if listed:
+        out.declare(entry.name for entry in listed)
+        out.map_values = _listed_values(out, listed, values)
+        if all(entry.colour for entry in listed):
+            out.palette = [entry.colour for entry in listed if entry.colour]
     elif numbers == [0, IGNORED]:
         out.declare(['background', 'object'])
         out.map_values = {0: 0, IGNORED: 1}
     else:
-        kept = [number for number in numbers if number != IGNORED]
-        out.declare(_title(number) for number in kept)
-        out.map_values = {_value(number): label for label, number in enumerate(kept)}
-        out.tell(f'No list of classes such as {_LISTS[0]} lies in the folder: the {len(kept)} values of the label maps '
-                 'are named by themselves.')
-    if out.palette is None and palette and all(isinstance(value, int) for value in out.map_values):
-        out.palette = [palette.get(value, (0, 0, 0)) for value in sorted(out.map_values, key=out.map_values.__getitem__)
-                       if isinstance(value, int)]
+        out.declare(_title(number) for number in values)
+        out.map_values = {_value(number): label for label, number in enumerate(values)}
+        out.tell(f'No list of classes such as {_LISTS[0]} lies in the folder: the {len(values)} values of the label '
+                 'maps are named by themselves.')
+    colours = _palette(example)
+    if out.palette is None and colours and all(isinstance(value, int) for value in out.map_values):
+        by_label = {label: colours.get(value, (0, 0, 0)) for value, label in out.map_values.items()
+                    if isinstance(value, int)}
+        out.palette = [by_label[label] for label in range(len(out.classes))]
     known = {_number(value) for value in out.map_values}
-    for number in sorted(set(numbers) - known - {IGNORED}):
+    for number in sorted(set(values) - known):
         out.note('map_values', f'the value {_title(number)} of label maps is in no list of classes: such pixels have '
                  'none')
+
+
+def _listed_values(out: Collector, listed: Sequence[_Entry], values: Sequence[int]) -> dict[Any, int]:
+    """The values, or colours, of listed classes."""
+    if any(value >= 1 << 24 for value in values):
+        return {entry.colour: label for label, entry in enumerate(listed) if entry.colour is not None}
+    if all(entry.value is not None for entry in listed):
+        return {entry.value: label for label, entry in enumerate(listed)}
+    if list(values) == [0] and len(listed) == 2:
+        return {0: 0, IGNORED: 1}
+    # ADE20K counts its classes from 1, and 0 is none.
+    first = int(max(values, default=0) == len(listed))
+    if not first and max(values, default=0) < len(listed) - 1:
+        out.tell(f'The values of the label maps end at {max(values, default=0)}, the list of classes has {len(listed)} '
+                 f'names: the first one, {listed[0].name}, is taken to be 0. If it is 1, number the lines of the list: '
+                 f'"1 {listed[0].name}".')
+    return {label + first: label for label in range(len(listed))}
 
 
 def _title(number: int) -> str:
     value = _value(number)
     return str(value) if isinstance(value, int) else ','.join(map(str, value))
-
-
-def _first_number(numbers: Sequence[int], count: int) -> int:
-    """1 where classes are counted from there, 0 being no class; as ADE20K does."""
-    used = set(numbers) - {IGNORED} if count <= IGNORED else set(numbers)
-    return int(max(used, default=0) == count and max(used) > 0)
 
 
 def _palette(path: Path) -> dict[int, tuple[int, int, int]]:
@@ -254,30 +260,40 @@ def _palette(path: Path) -> dict[int, tuple[int, int, int]]:
     return {number: tuple(flat[3 * number:3 * number + 3]) for number in range(len(flat) // 3)} if flat else {}
 
 
-def _class_list(folder: Folder) -> list[tuple[str, tuple[int, int, int] | None]]:
-    """Names, and colours where the list gives them."""
+class _Entry(NamedTuple):
+    """A line of a list of classes."""
+
+    name: str
+    colour: tuple[int, int, int] | None = None
+    value: int | None = None
+
+
+def _class_list(folder: Folder) -> list[_Entry]:
+    """The classes of the first list that lies in the folder."""
     for name in _LISTS:
         for path in folder.files:
             if path.name.casefold() == name:
-                return list(_parse_list(path))
+                entries = [entry for line in read_text(path).splitlines() if (entry := _parse_line(line.strip(), path))]
+                numbered = [re.fullmatch(r'(\d+)\s*[\s:,;]\s*(.*\D.*)', entry.name) for entry in entries]
+                if all(numbered) and not any(entry.colour for entry in entries):
+                    entries = [_Entry(found[2], value=int(found[1])) for found in numbered if found]
+                return entries
     return []
 
 
-def _parse_list(path: Path) -> Iterator[tuple[str, tuple[int, int, int] | None]]:
-    """Lines ``name``, ``name:r,g,b:…`` (CVAT), ``name,r,g,b`` or ``r g b name`` (CamVid)."""
-    for line in read_text(path).splitlines():
-        line = line.strip()
-        if not line or line.startswith('#'):
-            continue
-        if found := re.fullmatch(r'(.+?):(\d+),(\d+),(\d+)(:.*)?', line):
-            yield found[1], (int(found[2]), int(found[3]), int(found[4]))
-        elif found := re.fullmatch(r'(\d+)\s+(\d+)\s+(\d+)\s+(.+)', line):
-            yield found[4], (int(found[1]), int(found[2]), int(found[3]))
-        elif path.suffix.lower() == '.csv':
-            name, *rest = next(csv.reader([line]))
-            if rest[:3] and all(value.strip().isdecimal() for value in rest[:3]) and len(rest) >= 3:
-                yield name, (int(rest[0]), int(rest[1]), int(rest[2]))
-            elif not rest or name.casefold() not in ('name', 'class', 'label'):
-                yield name, None
-        else:
-            yield line, None
+def _parse_line(line: str, path: Path) -> _Entry | None:
+    """A line ``name``, ``name:r,g,b:…`` (CVAT), ``name,r,g,b`` or ``r g b name`` (CamVid)."""
+    if not line or line.startswith('#'):
+        return None
+    if found := re.fullmatch(r'(.+?):(\d+),(\d+),(\d+)(:.*)?', line):
+        return _Entry(found[1], (int(found[2]), int(found[3]), int(found[4])))
+    if found := re.fullmatch(r'(\d+)\s+(\d+)\s+(\d+)\s+(.+)', line):
+        return _Entry(found[4], (int(found[1]), int(found[2]), int(found[3])))
+    if path.suffix.lower() == '.csv':
+        name, *rest = next(csv.reader([line]))
+        if len(rest) >= 3 and all(value.strip().isdecimal() for value in rest[:3]):
+            return _Entry(name, (int(rest[0]), int(rest[1]), int(rest[2])))
+        if name.casefold() in ('name', 'class', 'label'):
+            return None
+        return _Entry(line if name.strip().isdecimal() else name)
+    return _Entry(line)

@@ -13,45 +13,30 @@ import numpy as np
 from PIL import Image
 
 from .collecting import Collector, polygon_box
-from .folder import Folder, split_of
+from .folder import Folder, Outline, split_of
 from .masks import encode, rle_box
 from .records import Picture
 from .shapes import ellipse
 
-__all__ = ['is_labelme', 'labelme_files', 'read']
+__all__ = ['labelme_files', 'read']
 
 
-def is_labelme(content: Any) -> bool:
-    """Whether a JSON is LabelMe's."""
-    return isinstance(content, dict) and isinstance(content.get('shapes'), list) and 'imagePath' in content
-
-
-def labelme_files(folder: Folder, most: int | None = None) -> list[Path]:
-    """The JSON files of LabelMe's form, at most so many."""
-    found: list[Path] = []
-    for path in folder.ending('.json'):
-        if len(found) == most:
-            break
-        try:
-            if is_labelme(folder.load_json(path)):
-                found.append(path)
-        except ValueError:
-            continue
-    return found
+def labelme_files(folder: Folder) -> list[Path]:
+    """The JSON files of LabelMe's form."""
+    return [path for path in folder.ending('.json')
+            if 'shapes' in folder.outline(path).lists and 'imagePath' in folder.outline(path).keys]
 
 
 def read(out: Collector) -> None:
     """Read all files of a folder. Shapes of one label and ``group_id`` are parts of one object."""
     contents = []
-    for path in out.track(out.folder.ending('.json'), 'Reading annotations'):
-        try:
-            content = out.folder.load_json(path)
-        except ValueError as error:
-            out.note('malformed', str(error), done='left out')
-            continue
-        if is_labelme(content):
-            # The picture itself, which is not needed.
-            contents.append((path, {key: value for key, value in content.items() if key != 'imageData'}))
+    for path in out.track(labelme_files(out.folder), 'Reading annotations'):
+        content = out.folder.load_json(path)
+        # All but the picture itself, which is not needed.
+        contents.append((path, {key: value for key, value in content.items() if key != 'imageData'}))
+    for path in out.folder.ending('.json'):
+        if out.folder.outline(path) == Outline():
+            out.note('malformed', f'{out.folder.relative(path)} is no JSON of an object', done='left out')
     names = {str(shape.get('label')) for _, content in contents for shape in content['shapes']}
     names |= {name for _, content in contents for name, on in (content.get('flags') or {}).items() if on}
     for name in sorted(names):

@@ -16,27 +16,14 @@ from .masks import encode, rle_box
 from .records import Picture
 from .shapes import ellipse, turned_box
 
-__all__ = ['is_labelstudio', 'labelstudio_files', 'read']
+__all__ = ['labelstudio_files', 'read']
 
 _UPLOADED = re.compile(r'[0-9a-f]{8}-(?=.)')
 
 
-def is_labelstudio(content: Any) -> bool:
-    """Whether a JSON is Label Studio's full export."""
-    return (isinstance(content, list) and bool(content) and isinstance(content[0], dict)
-            and isinstance(content[0].get('data'), dict) and 'annotations' in content[0])
-
-
 def labelstudio_files(folder: Folder) -> list[Path]:
-    """The JSON files of Label Studio's form."""
-    found = []
-    for path in folder.ending('.json'):
-        try:
-            if is_labelstudio(folder.load_json(path)):
-                found.append(path)
-        except ValueError:
-            continue
-    return found
+    """The JSON files of Label Studio's full export."""
+    return [path for path in folder.ending('.json') if {'data', 'annotations'} <= folder.outline(path).first]
 
 
 def read(out: Collector) -> None:

@@ -47,6 +47,7 @@ KINDS: dict[str, tuple[str, str]] = dict(
     unknown_class=('an annotation of a class that is not listed', ''),
     no_picture=('an annotation of a picture that is not listed', ''),
     malformed=('an entry that is no annotation, or of a shape that has no area', ''),
+    two_splits=('a picture that stands in two splits, of which the first counts', ''),
     several_annotators=('a picture that was annotated more than once', ''),
     groups=('too few groups to keep each on one side of the split', ''),
     one_part=('data that has a single split, and no training', ''),

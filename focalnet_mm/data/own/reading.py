@@ -31,7 +31,7 @@ _FORMATS = dict(
     coco=_Format(coco.coco_files, coco.read, 'a JSON with images, annotations and categories'),
     voc=_Format(lambda folder: voc.voc_files(folder, 1), voc.read, 'an XML a picture'),
     yolo=_Format(yolo.yolo_files, yolo.read, 'data.yaml and a .txt a picture'),
-    labelme=_Format(lambda folder: labelme.labelme_files(folder, 1), labelme.read, 'a JSON with shapes a picture'),
+    labelme=_Format(labelme.labelme_files, labelme.read, 'a JSON with shapes a picture'),
     cvat=_Format(cvat.cvat_files, cvat.read, 'the XML of "CVAT for images"'),
     labelstudio=_Format(labelstudio.labelstudio_files, labelstudio.read, "Label Studio's JSON export"),
     labelmaps=_Format(_maps, label_maps.read, 'pictures and label maps of the same names'),
@@ -91,6 +91,8 @@ def read_data(root: str | os.PathLike, format: str | None = None, tell: Callable
         format = _choose(folder)
         tell(f'{folder.root} is read as {format}: {_FORMATS[format].holds}.')
     elif format != 'labelmaps' and not _FORMATS[format].looks_so(folder):
+        # The reader may know what is wrong.
+        _FORMATS[format].read(Collector(folder, tell))
         found = _find_formats(folder)
         raise ValueError(f'{folder.root} is not in the format {format} ({_FORMATS[format].holds}); it looks like '
                          f'{" and ".join(found) or "none that is known"}.')

@@ -64,7 +64,8 @@ def split_data(data: OwnData, val: float = 0.2, test: float = 0.0, seed: int = 0
 
     Groups, told by folders or file names, and pictures that are equal or nearly so stay on one side. Each class gets
     its share of each split as far as that allows. Data without any split is split as a whole; of data with training
-    pictures alone, validation pictures are split off; what has training and validation pictures is left alone.
+    pictures alone, validation pictures are split off; what has training and validation pictures is left alone, but for
+    pictures without split, which become training pictures.
 
     Args:
         data: The data; ``split`` and ``group`` of its pictures are set.
@@ -78,7 +79,7 @@ def split_data(data: OwnData, val: float = 0.2, test: float = 0.0, seed: int = 0
     if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
         raise ValueError(f'val and test must be shares of 0 to 1 that leave some for training, got {val} and {test}.')
     found = Counter(picture.split for picture in data.pictures)
-    if found['train'] and found['val']:
+    if found['train'] and found['val'] and not found[None]:
         return
     if len(found) == 1 and None not in found and 'train' not in found:
         data.problems.append(Problem('one_part', f'all {len(data.pictures)} pictures are in {next(iter(found))}: they '
@@ -86,13 +87,10 @@ def split_data(data: OwnData, val: float = 0.2, test: float = 0.0, seed: int = 0
         for picture in data.pictures:
             picture.split = None
         found.clear()
-    shares = dict(train=1 - val - test, val=val, test=test)
     # What the data has already is not drawn again: test pictures stay apart, validation pictures too.
-    for split in ('val', 'test'):
-        if found[split]:
-            shares.pop(split)
+    shares = {split: share for split, share in (('val', val), ('test', test)) if share > 0 and not found[split]}
+    shares = dict(train=1 - sum(shares.values()), **shares)
     pictures = sorted((picture for picture in data.pictures if picture.split in (None, 'train')), key=_path)
-    shares = {split: share for split, share in shares.items() if share > 0}
     units = _units(data, pictures, len(shares))
     if len(units) < len(shares):
         raise ValueError(f'{len(pictures)} pictures, of which {len(units)} differ, cannot be split into '
@@ -113,8 +111,14 @@ def _units(data: OwnData, pictures: Sequence[Picture], least: int) -> list[list[
     groups = find_groups(data)
     for picture in data.pictures:
         picture.group = groups.get(picture.path, picture.group)
-    alike = [(one, other) for one, other, _ in equal_pictures(look_at([picture.path for picture in pictures
-                                                                       if picture.height]))]
+    pairs = list(equal_pictures(look_at([picture.path for picture in pictures if picture.height])))
+    exact = [(one, other) for one, other, same in pairs if same]
+    alike = [(one, other) for one, other, _ in pairs]
+    largest = max(map(len, _join(pictures, alike, {})), default=0)
+    if len(pairs) > len(exact) and 2 * largest > len(pictures) and largest > 2:
+        data.problems.append(Problem('groups', f'{largest} of {len(pictures)} pictures look so alike that only those '
+                                     'that are equal to the byte are kept on one side'))
+        alike = exact
     units = _join(pictures, alike, groups)
     if groups and len(units) < least:
         data.problems.append(Problem('groups', f'{len(units)} groups are too few to split into {least}: pictures of '

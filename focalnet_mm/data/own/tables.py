@@ -29,13 +29,21 @@ _HEADINGS = dict(
 _SEPARATORS = re.compile(r'\s*[;|]\s*')
 
 
-def tables(folder: Folder) -> dict[Path, dict[str, str]]:
-    """The CSV files with usual headings, and which column holds what."""
+def tables(folder: Folder, strict: bool = False) -> dict[Path, dict[str, str]]:
+    """The CSV files with usual headings, and which column holds what.
+
+    Raises:
+        ValueError: A file cannot be read, where that is not to be passed over.
+    """
     found = {}
     for path in folder.ending('.csv', '.tsv'):
         try:
             columns = _columns(_rows(path)[0])
-        except (ValueError, IndexError):
+        except IndexError:
+            continue
+        except ValueError:
+            if strict:
+                raise
             continue
         if 'picture' in columns and ('label' in columns or 'one-hot' in columns):
             found[path] = columns
@@ -44,7 +52,7 @@ def tables(folder: Folder) -> dict[Path, dict[str, str]]:
 
 def read(out: Collector) -> None:
     """Read all files of a folder."""
-    found = tables(out.folder)
+    found = tables(out.folder, strict=True)
     if not found:
         raise ValueError(f'No CSV file in {out.folder.root} has headings for the picture (such as path) and its class '
                          '(such as label).')

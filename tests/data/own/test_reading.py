@@ -124,6 +124,28 @@ def test_values_without_a_list(shapes, tmp_path, told):
     assert any('No list of classes' in line for line in told)
 
 
+@pytest.mark.parametrize(('values', 'lines', 'expected'), [
+    ([0, 1, 2], ['a', 'b', 'c'], {0: 0, 1: 1, 2: 2}), ([0, 1, 3], ['a', 'b', 'c'], {1: 0, 2: 1, 3: 2}),
+    ([1, 3, 255], ['a', 'b', 'c'], {1: 0, 2: 1, 3: 2}), ([0, 2], ['1 a', '2 b', '9: c d'], {1: 0, 2: 1, 9: 2}),
+    ([0, 255], ['none', 'road'], {0: 0, 255: 1}), ([0, 255], None, {0: 0, 255: 1}), ([3, 7], None, {3: 0, 7: 1}),
+    ([0, 1], ['a', 'b', 'c'], {0: 0, 1: 1, 2: 2})])
+def test_what_values_stand_for(values, lines, expected, tmp_path, told):
+    from PIL import Image
+    for folder in ('images', 'annotations'):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.array([values * 2] * 4, np.uint8)).save(tmp_path / folder / 'a.png')
+    if lines:
+        (tmp_path / 'classes.txt').write_text('\n'.join(lines))
+    data = read_data(tmp_path, tell=told.append)
+    assert data.map_values == expected
+    if lines == ['1 a', '2 b', '9: c d']:
+        assert data.classes == ['a', 'b', 'c d']
+    # Where the list is longer than what is seen, it is said what was taken.
+    assert any('is taken to be 0' in line for line in told) is (values == [0, 1])
+    assert [problem.text[:11] for problem in data.problems if problem.kind == 'map_values'] == (
+        ['the value 0'] if values in ([0, 2], [0, 1, 3]) else [])
+
+
 @pytest.mark.parametrize('with_splits', [True, False])
 def test_class_folders(with_splits, sources, tmp_path, told):
     formats.write_folders(sources, tmp_path, with_splits)
