@@ -7,7 +7,6 @@ what the network is given and what it then predicts. Ends with status 1 where so
 import argparse
 from pathlib import Path
 
-from ..new.check import check_config
 from ..run.config import load_config
 from .options import add_cfg_options, add_config, in_one_sentence, say
 
@@ -29,6 +28,8 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if args.steps is not None and args.steps < 1:
         parser.error(f'--steps must be 1 or more, got {args.steps}; --no-train leaves training out')
     with in_one_sentence(parser, (Exception,)):
+        # Needs the extra `own`, and says so where it is missing.
+        from ..new.check import check_config
         cfg = load_config(args.config, args.cfg_options, args.work_dir)
     with in_one_sentence(parser, (Exception,), cfg):
         result = check_config(cfg, Path(cfg.work_dir) / 'check', args.checkpoint, steps=args.steps,

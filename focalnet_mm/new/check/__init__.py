@@ -28,7 +28,7 @@ from ...run.machine import fit_to_machine
 from ..report import Checked, Finding, write_report
 from ..report.contents import spread
 from .datasets import Items, OfDatasets, items_of, own_data
-from .findings import of_classes, of_evaluators, of_learning_rate, of_memory
+from .findings import of_classes, of_evaluators, of_learning_rate, of_memory, of_objects
 from .overfit import first_batches, of_losses, overfit
 from .pipelines import of_pipeline
 from .views import given, of_numbers, predicted
@@ -128,6 +128,7 @@ class _Check:
             with self._finding(f'{part.key}: ', passed=f'{part.key} has {_length(part.dataset)} items.'):
                 check_dataset(part.dataset, part.key)
                 check_first_files(part.dataset, self.cfg)
+                self._add(of_objects(part))
                 self._add(of_pipeline(part, self.cfg))
         with self._finding():
             self.data = own_data(self.parts, Path(self.cfg.get('data_root') or Path(self.cfg.filename or '.').parent))

@@ -14,14 +14,12 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
+from ...data.own.label_maps import IGNORED
 from ...data.own.records import Annotation, OwnData, Picture
 from ...data.pictures import to_bgr
 from ..report import Files
 
 __all__ = ['Items', 'OfDatasets', 'items_of', 'own_data', 'steps_of']
-
-#: The value of a label map that the losses of all three libraries pass over.
-IGNORED = 255
 
 
 class Items(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,13 +16,15 @@ from ...run.config import evaluators, loaders, type_name
 from ..report import Files, Finding
 from .datasets import Items
 
-__all__ = ['of_classes', 'of_evaluators', 'of_learning_rate', 'of_memory']
+__all__ = ['listed', 'of_classes', 'of_evaluators', 'of_learning_rate', 'of_memory', 'of_objects']
 
 # Beyond this, whatever the batch.
 _HIGHEST_RATES = {'Adam': 0.01, 'AdamW': 0.01, 'Lamb': 0.05, 'SGD': 2.0}
 _FAR = 4
 _NAMED = 5
 _MOST_LABEL_MAPS = 1000
+# In bytes; a larger one takes minutes.
+_LARGEST_FILE = 300_000_000
 
 
 def listed(names: Sequence[Any]) -> str:
@@ -89,30 +92,68 @@ def _normal(path: str) -> str:
 def _of_other_file(key: str, path: str, metric: Mapping[str, Any], part: Items) -> Iterator[Finding]:
     own = part.dataset.ann_file
     way_out = f'set {key} to {own!r}.'
-    try:
-        content = fileio.load(path, backend_args=metric.get('backend_args'))
-    except FileNotFoundError:
+    if '://' not in path and not os.path.exists(path):
         yield Finding('error', f'{key} names {path}, which does not exist, and the data set reads {own}: {way_out}')
         return
-    except Exception:
-        content = None
-    if not isinstance(content, Mapping) or not isinstance(content.get('images'), list):
+    content = _content(path, metric.get('backend_args'))
+    if content is None:
         yield Finding('warning', f'{key} names {path}, and the data set reads {own}: if these are of other pictures, '
                       f'{way_out}')
         return
-    listed_there = {image.get('id'): os.path.basename(str(image.get('file_name') or image.get('coco_url') or ''))
-                    for image in content['images']}
-    infos = list(part.infos())
-    other = [info for info in infos if 'img_id' in info and
-             listed_there.get(info['img_id']) != os.path.basename(str(info.get('img_path')))]
+    there = {image.get('id'): str(image.get('file_name') or image.get('coco_url') or '')
+             for image in content['images']}
+    infos = {info['img_id']: str(info.get('img_path')) for info in part.infos() if 'img_id' in info}
+    other = [path for number, path in infos.items()
+             if os.path.basename(there.get(number, '')) != os.path.basename(path)]
     names = {category.get('name') for category in content.get('categories') or ()}
     missing = [name for name in part.classes if name not in names]
+    more = len(there.keys() - infos.keys())
     if other:
         yield Finding('error', f'{key} names {path}, which lacks {len(other)} of the {len(infos)} pictures of the data '
-                      f'set, such as {other[0].get("img_path")}, so its results would mean nothing: {way_out}')
+                      f'set, such as {other[0]}, so its results would mean nothing: {way_out}')
     elif missing and names:
         yield Finding('error', f'{key} names {path}, which lacks {len(missing)} classes of the data set: '
                       f'{listed(missing)}: {way_out}')
+    elif more:
+        yield Finding('warning', f'{key} names {path}, which has {more} pictures that the data set lacks, whose '
+                      f'objects count as missed: {way_out}')
+
+
+def _content(path: str, backend_args: Any) -> Mapping[str, Any] | None:
+    """A file in COCO's form; nothing where it is in another, or too large to be read for this."""
+    with contextlib.suppress(OSError):
+        if os.path.getsize(path) > _LARGEST_FILE:
+            return None
+    try:
+        content = fileio.load(path, backend_args=backend_args)
+    # Whatever reads it raises what it likes.
+    except Exception:
+        return None
+    return content if isinstance(content, Mapping) and isinstance(content.get('images'), list) else None
+
+
+def of_objects(part: Items) -> Iterator[Finding]:
+    """Objects that a data set leaves out without a word, and data to detect objects that has none.
+
+    mmdet passes over boxes that are empty, less than a pixel wide or high, or outside their picture.
+
+    Args:
+        part: A data set.
+    """
+    loaded = {info['img_id']: len(info['instances']) for info in part.infos()
+              if 'instances' in info and 'img_id' in info}
+    path = getattr(part.dataset, 'ann_file', None)
+    listed_there = None
+    if loaded and hasattr(part.dataset, 'cat_ids') and isinstance(path, str) and path.endswith('.json'):
+        content = _content(path, getattr(part.dataset, 'backend_args', None)) or {}
+        listed_there = sum(each.get('image_id') in loaded and each.get('category_id') in set(part.dataset.cat_ids)
+                           for each in content.get('annotations') or () if not each.get('ignore'))
+    told = 'boxes that are empty, less than a pixel wide or high, or outside their picture: correct them there.'
+    if listed_there and not any(loaded.values()):
+        yield Finding('error', f'{part.key} leaves out all {listed_there} objects of {path}, {told}')
+    elif listed_there and listed_there > sum(loaded.values()):
+        yield Finding('warning', f'{part.key} leaves out {listed_there - sum(loaded.values())} of the {listed_there} '
+                      f'objects of {path}, {told}')
 
 
 def of_learning_rate(cfg: Config, batch_size: int | None) -> Iterator[Finding]:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
+from ...data.own.label_maps import IGNORED
 from ...run.failures import explain_failure
 from ..report import Finding
 from ..report.contents import spread
-from .datasets import IGNORED, Items, steps_of
+from .datasets import Items, steps_of
 
 __all__ = ['of_pipeline']
 

@@ -14,12 +14,12 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 
+from ...data.own.label_maps import IGNORED
 from ...data.own.records import Annotation, OwnData, Picture
 from ...explain.figures import as_picture, reads_rgb
 from ...predict.predictor import Predictor
 from ..report import Finding, View
 from ..report.drawing import colours_of, draw, whole
-from .datasets import IGNORED
 
 __all__ = ['given', 'of_numbers', 'predicted', 'preprocessed']
 
@@ -186,12 +186,12 @@ def of_numbers(model: BaseModel, cfg: Config, batch: Any) -> Iterator[Finding]:
     known = getattr(model.data_preprocessor, 'mean', None)
     if isinstance(known, torch.Tensor) and known.numel() == 3:
         order = 'RGB' if reads_rgb(cfg, 'train') != _turned(model) else 'BGR'
-        theirs = [round(value, 2) for value in known.flatten().tolist()]
-        written = {tuple(round(value, 2) for value in _MEAN): 'RGB', tuple(round(v, 2) for v in _MEAN[::-1]): 'BGR'}
-        if written.get(tuple(theirs), order) != order:
-            yield Finding('warning', f'The network is given {order}, and the mean {theirs} of the data_preprocessor is '
-                          f"ImageNet's in {written[tuple(theirs)]}: turn it, or set bgr_to_rgb (of mmpretrain: to_rgb) "
-                          'as the weights need it.')
+        theirs = known.flatten().tolist()
+        other, mean_in_other = ('BGR', _MEAN[::-1]) if order == 'RGB' else ('RGB', _MEAN)
+        if np.allclose(theirs, mean_in_other, atol=0.1):
+            yield Finding('warning', f'The network is given {order}, and the mean {_rounded(known.flatten())} of the '
+                          f"data_preprocessor is ImageNet's in {other}: turn mean and std, or set bgr_to_rgb (of "
+                          'mmpretrain: to_rgb) as the weights need it.')
 
 
 def _rounded(values: torch.Tensor) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from ...data.own.problems import KINDS
 from ...data.own.records import OwnData, Picture, Problem
 from ...data.pictures import printable
 from .drawing import Window, colours_of, draw, whole, window_around
@@ -128,10 +129,14 @@ def _problems(data: OwnData) -> list[dict[str, Any]]:
     kinds: dict[str, list[Problem]] = {}
     for problem in data.problems:
         kinds.setdefault(problem.kind, []).append(problem)
-    return [dict(kind=kind, count=len(found), done=dict(Counter(problem.done for problem in found)), found=[
-        dict(text=printable(problem.text), picture=printable(problem.picture) if problem.picture else None,
-             annotation=problem.annotation, done=problem.done) for problem in found])
-        for kind, found in sorted(kinds.items(), key=lambda item: -len(item[1]))]
+    return [dict(kind=kind, about=KINDS[kind][0] if kind in KINDS else '', count=len(found),
+                 done=dict(Counter(problem.done for problem in found)), found=[_told(problem) for problem in found])
+            for kind, found in sorted(kinds.items(), key=lambda item: -len(item[1]))]
+
+
+def _told(problem: Problem) -> dict[str, Any]:
+    return dict(text=printable(problem.text), picture=printable(problem.picture) if problem.picture else None,
+                annotation=problem.annotation, done=problem.done)
 
 
 def _total(row: dict[str, Any]) -> int:

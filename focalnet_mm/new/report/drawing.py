@@ -139,7 +139,7 @@ def _mask(annotation: Annotation, picture: Picture, window: Window, shape: tuple
     """Where in a small picture an object is, by COCO's polygons or run lengths; nowhere if they make no sense."""
     mask = np.zeros(shape, np.uint8)
     segmentation = annotation.segmentation
-    with contextlib.suppress(KeyError, TypeError, ValueError, IndexError):
+    with contextlib.suppress(KeyError, TypeError, ValueError, IndexError, cv2.error):
         if not isinstance(segmentation, Mapping):
             scale = np.array([shape[1] / window.width, shape[0] / window.height])
             for polygon in segmentation:

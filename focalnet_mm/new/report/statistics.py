@@ -96,7 +96,7 @@ def quantiles(values: Sequence[float]) -> dict[str, float] | None:
     return {name: round(float(value), 2) for name, value in zip(_QUANTILES, found)}
 
 
-def histogram(values: Iterable[float], edges: Sequence[float]) -> dict[str, list[float]]:
+def histogram(values: Iterable[float], edges: Sequence[float]) -> dict[str, list[Any]]:
     """How many values lie from each edge up to the next, which is not among them; the last bin has no upper end.
 
     Args:
@@ -104,12 +104,12 @@ def histogram(values: Iterable[float], edges: Sequence[float]) -> dict[str, list
         edges: Lower ends of the bins, rising.
 
     Returns:
-        ``edges`` and ``counts``, without the empty bins at both ends.
+        ``counts``, without the empty bins at both ends, and ``edges``, one more, of which the last may be ``None``.
     """
     places = np.searchsorted(np.asarray(edges, np.float64), np.asarray(list(values), np.float64), side='right') - 1
     counts = np.bincount(np.maximum(places, 0), minlength=len(edges)).tolist()
     filled = [i for i, count in enumerate(counts) if count]
     if not filled:
         return dict(edges=[], counts=[])
-    kept = slice(filled[0], filled[-1] + 1)
-    return dict(edges=list(edges)[kept], counts=counts[kept])
+    first, last = filled[0], filled[-1] + 1
+    return dict(edges=[*edges, None][first:last + 1], counts=counts[first:last])
