@@ -69,14 +69,13 @@ def metrics(task: str, written: Written, project: Path, classes: int) -> list[di
     return [dict(type='AveragePrecision'), dict(type='MultiLabelMetric')]
 
 
-def train_pipeline(task: str, fixed: bool, few: bool, reduce_zero_label: bool) -> list[dict[str, Any]]:
+def train_pipeline(task: str, fixed: bool, few: bool) -> list[dict[str, Any]]:
     """The steps from a picture to what is trained on.
 
     Args:
         task: What is learned, not classes of pictures.
         fixed: Whether the model wants pictures of one size, as Mask2Former does.
         few: Whether pictures are few, and are to differ more.
-        reduce_zero_label: That of mmseg's data set.
 
     Returns:
         Settings that name ``image_size``, of segmenters ``crop_size``.
@@ -85,9 +84,7 @@ def train_pipeline(task: str, fixed: bool, few: bool, reduce_zero_label: bool) -
     flip = dict(type='RandomFlip', prob=0.5)
     colours = [dict(type='PhotoMetricDistortion')] if few else []
     if task == 'semantic':
-        return [dict(type='LoadImageFromFile'),
-                dict(type='LoadAnnotations', reduce_zero_label=reduce_zero_label),
-                jitter, dict(type='RandomCrop', crop_size=Code('crop_size'), cat_max_ratio=0.75), flip, *colours,
+        return [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), jitter, dict(type='RandomCrop', crop_size=Code('crop_size'), cat_max_ratio=0.75), flip, *colours,
                 dict(type='PackSegInputs')]
     # As wide as high: pictures of both orientations come.
     size = Code('image_size' if fixed else '(image_size[0], image_size[0])')
@@ -99,12 +96,11 @@ def train_pipeline(task: str, fixed: bool, few: bool, reduce_zero_label: bool) -
             dict(type='PackDetInputs')]
 
 
-def eval_pipeline(task: str, reduce_zero_label: bool) -> list[dict[str, Any]]:
+def eval_pipeline(task: str) -> list[dict[str, Any]]:
     """The steps from a picture to what is validated and tested on, as for :func:`train_pipeline`."""
     resize = dict(type='Resize', scale=Code('image_size'), keep_ratio=True)
     if task == 'semantic':
-        return [dict(type='LoadImageFromFile'), resize,
-                dict(type='LoadAnnotations', reduce_zero_label=reduce_zero_label), dict(type='PackSegInputs')]
+        return [dict(type='LoadImageFromFile'), resize, dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
     return [dict(type='LoadImageFromFile'), resize, _loading(task, train=False),
             dict(type='PackDetInputs', meta_keys=_META)]
 

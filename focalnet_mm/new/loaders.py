@@ -45,9 +45,9 @@ def _pipelines(plan: Plan) -> list[str]:
     """The pipelines of detectors and segmenters; those of classifiers are the recipe's."""
     if plan.library == 'mmpretrain':
         return []
-    task, reduce = plan.choice.task, bool(plan.written['train'].settings.get('reduce_zero_label'))
-    return [assignment('train_pipeline', train_pipeline(task, plan.fixed_size, plan.pictures < FEW, reduce)),
-            assignment('test_pipeline', eval_pipeline(task, reduce))]
+    task = plan.choice.task
+    return [assignment('train_pipeline', train_pipeline(task, plan.fixed_size, plan.pictures < FEW)),
+            assignment('test_pipeline', eval_pipeline(task))]
 
 
 def _loader(plan: Plan, key: str, split: str) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def test_all_that_is_shipped(method, task, new):
         assert np.isin(labels_of(sample, task), range(len(names))).all()
     for metric in cfg.val_evaluator:
         METRICS.build(metric).dataset_meta = dataset.metainfo
-    assert cfg.test_dataloader == cfg.val_dataloader
+    assert cfg.test_dataloader.dataset == cfg.val_dataloader.dataset
 
 
 def labels_of(sample, task):
