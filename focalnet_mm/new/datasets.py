@@ -84,7 +84,8 @@ def train_pipeline(task: str, fixed: bool, few: bool) -> list[dict[str, Any]]:
     flip = dict(type='RandomFlip', prob=0.5)
     colours = [dict(type='PhotoMetricDistortion')] if few else []
     if task == 'semantic':
-        return [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), jitter, dict(type='RandomCrop', crop_size=Code('crop_size'), cat_max_ratio=0.75), flip, *colours,
+        square = dict(type='RandomCrop', crop_size=Code('crop_size'), cat_max_ratio=0.75)
+        return [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), jitter, square, flip, *colours,
                 dict(type='PackSegInputs')]
     # As wide as high: pictures of both orientations come.
     size = Code('image_size' if fixed else '(image_size[0], image_size[0])')
