@@ -109,9 +109,10 @@ def _read_object(out: Collector, picture: Picture, entry: Mapping[str, Any], lab
     if label is None:
         _unknown(out, picture, entry, path)
         return
-    segmentation = _segmentation(entry.get('segmentation'), picture)
-    box, corners = entry.get('bbox'), None
+    box = entry.get('bbox')
     try:
+        segmentation = _segmentation(entry.get('segmentation'))
+        corners: tuple[float, float, float, float]
         if box:
             x, y, width, height = map(float, box)
             corners = (x, y, x + width, y + height)
@@ -120,12 +121,12 @@ def _read_object(out: Collector, picture: Picture, entry: Mapping[str, Any], lab
         else:
             raise ValueError('neither a box nor a mask')
         out.add(picture, label, corners, segmentation, bool(entry.get('iscrowd') or entry.get('ignore')))
-    except (TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         out.note('malformed', f'annotation {entry.get("id")} of {path.name} is no object: {error}', picture.path,
                  done='left out')
 
 
-def _segmentation(found: Any, picture: Picture) -> Any:
+def _segmentation(found: Any) -> Any:
     """Polygons of at least three points, or run lengths; nothing where there are none."""
     if isinstance(found, dict):
         return dict(size=[int(side) for side in found['size']], counts=found['counts']) if found.get('counts') else None

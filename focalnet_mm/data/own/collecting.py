@@ -8,17 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rich.progress import Progress
-
-from .classes import things_first
+from .classes import relabel, things_first
 from .folder import Folder, split_of
 from .headers import Header, read_header
+from .masks import check_segmentation
+from .progress import track
 from .records import Annotation, OwnData, Picture, Problem
 
 __all__ = ['Collector', 'polygon_box']
 
 _T = TypeVar('_T')
-_MANY = 200
 
 
 class Collector:
@@ -50,12 +49,12 @@ class Collector:
         self.several = False
         self._headers: dict[Path, Header | None] = {}
         self._labels: dict[str, int] = {}
+        self._sizes: dict[Path, tuple[int, int]] = {}
         self._names: dict[tuple[str, Path, str | None], Path | None] = {}
 
     def track(self, items: Sequence[_T], what: str) -> Iterator[_T]:
         """Go through items, many of them under a progress bar."""
-        with Progress(transient=True, disable=len(items) < _MANY) as progress:
-            yield from progress.track(items, description=what)
+        return track(items, what)
 
     def note(self, kind: str, text: str, picture: Path | None = None, annotation: int | None = None,
              done: str = 'kept', said: tuple[int, int] | None = None) -> None:
@@ -141,6 +140,7 @@ class Collector:
 
     def _other_size(self, path: Path, header: Header, size: tuple[int, int]) -> None:
         name, said = self.folder.relative(path), f'{size[1]} × {size[0]}'
+        self._sizes[path] = size
         if tuple(size) == header.stored:
             self.note('exif', f'{name} is annotated as it is stored, {said}; loaded, it is turned by its EXIF '
                       f'orientation {header.orientation} to {header.width} × {header.height}', path, said=size)
@@ -150,7 +150,14 @@ class Collector:
 
     def add(self, picture: Picture, label: int, box: Sequence[float] | None, segmentation: Any = None,
             crowd: bool = False) -> None:
-        """Add an object; where it has no box, that of its polygons."""
+        """Add an object; where it has no box, that of its polygons.
+
+        Raises:
+            ValueError: Its segmentation cannot be drawn.
+        """
+        if segmentation and picture.height:
+            # Annotations of another size have a problem of their own.
+            check_segmentation(segmentation, *self._sizes.get(picture.path, (picture.height, picture.width)))
         if box is None:
             box = polygon_box(segmentation)
         left, top, right, bottom = map(float, box)
@@ -163,12 +170,26 @@ class Collector:
                        self.stuff, self.map_values, self.palette)
         if data.stuff:
             things_first(data)
+        self._pass_by_labels(data)
         for kind, count in Counter(problem.kind for problem in self.problems).items():
             example = next(problem for problem in self.problems if problem.kind == kind)
             done = ': left out' if example.done == 'left out' else ''
             more = f' ({count} such)' if count > 1 else ''
             self.tell(f'{example.text}{done}{more}.')
         return data
+
+    def _pass_by_labels(self, data: OwnData) -> None:
+        """Beside objects, classes of whole pictures are passed by; they are no classes of objects."""
+        if data.task not in ('boxes', 'instances') or not any(picture.labels for picture in data.pictures):
+            return
+        used = {annotation.label for picture in data.pictures for annotation in picture.annotations}
+        whole = {label for picture in data.pictures for label in picture.labels} - used
+        for picture in data.pictures:
+            picture.labels = ()
+        self.tell(f'Classes of whole pictures ({", ".join(data.classes[label] for label in sorted(whole))}) are passed '
+                  'by beside objects.')
+        kept = [label for label in range(len(data.classes)) if label not in whole]
+        relabel(data, [kept.index(label) if label in kept else None for label in range(len(data.classes))])
 
     def _task(self, pictures: list[Picture]) -> str:
         if any(picture.label_map for picture in pictures):

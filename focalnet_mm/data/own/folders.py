@@ -20,14 +20,28 @@ def class_folders(folder: Folder) -> dict[Path, str]:
         Nothing where a picture lies in no such folder.
     """
     found: dict[Path, str] = {}
+    with_splits = _have_splits(folder)
     for path in folder.pictures:
-        parts = list(folder.relative(path).parts[:-1])
-        while parts and (parts[0].casefold() in _NO_CLASS or split_of(parts[:1])):
+        parts = _parts(folder, path)
+        while parts and with_splits and (parts[0].casefold() in _NO_CLASS or split_of(parts[:1])):
             del parts[0]
         if not parts:
             return {}
         found[path] = parts[0]
     return found
+
+
+def _parts(folder: Folder, path: Path) -> list[str]:
+    """The folders of a picture, but for those that hold all of the data."""
+    parts = list(folder.relative(path).parts[:-1])
+    while parts and parts[0].casefold() in _NO_CLASS:
+        del parts[0]
+    return parts
+
+
+def _have_splits(folder: Folder) -> bool:
+    """Whether every picture lies in the folder of a split: a class may be called train."""
+    return all(split_of(_parts(folder, path)[:1]) for path in folder.pictures)
 
 
 def read(out: Collector) -> None:
@@ -37,6 +51,8 @@ def read(out: Collector) -> None:
         raise ValueError(f'{out.folder.root} does not hold a folder of pictures for each class.')
     for name in sorted(set(found.values())):
         out.label(name)
+    with_splits = _have_splits(out.folder)
     for path in out.track(list(found), 'Reading pictures'):
-        parts = out.folder.relative(path).parts
-        out.picture(path, split_of(parts[:parts.index(found[path])])).labels = (out.label(found[path]),)
+        picture = out.picture(path)
+        picture.labels = (out.label(found[path]),)
+        picture.split = split_of(_parts(out.folder, path)[:1]) if with_splits else None

@@ -26,8 +26,8 @@ NO_CLASS = -1
 #: The value that is ignored by custom, unless a list of classes reaches it.
 IGNORED = 255
 
-_WORDS = re.compile(r'(ann(ot(ation)?s?)?|gt(fine|coarse)?|labels?|label_?maps?|masks?|seg(mentation)?s?|segmaps?|'
-                    r'segmentationclass|targets?)', re.IGNORECASE)
+_WORDS = re.compile(r'(.*[_-])?(ann(ot(ation)?s?)?|gt(fine|coarse)?|labels?|masks?|seg(mentation)?s?|segmentationclass|'
+                    r'targets?)([_-]?(dir|maps?|pngs?|images?|ids?))?|(train|val|test)annot', re.IGNORECASE)
 _STEM_ENDING = re.compile(r'[_-](mask|label|labels|seg|gt|labelids|labeltrainids|gtfine_labelids|gtfine_labeltrainids|'
                           r'annotation|l)$', re.IGNORECASE)
 _PICTURE_ENDING = re.compile(r'[_-](leftimg8bit|image|img)$', re.IGNORECASE)

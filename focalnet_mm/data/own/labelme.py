@@ -61,12 +61,15 @@ def _read_shapes(out: Collector, picture: Picture, shapes: list[Mapping[str, Any
         key = number if group is None else (shape.get('label'), group)
         groups.setdefault(key, [str(shape.get('label'))]).append(found)
     for label, *parts in groups.values():
-        polygons = [polygon for _, segmentation in parts if isinstance(segmentation, list) for polygon in segmentation]
+        polygons = [polygon for _, found in parts if isinstance(found, list) for polygon in found]
         if len(parts) > 1 and len(polygons) >= len(parts):
-            out.add(picture, out.label(label), None, polygons)
-        else:
-            for box, segmentation in parts:
+            parts = [(None, polygons)]
+        for box, segmentation in parts:
+            try:
                 out.add(picture, out.label(label), box, segmentation)
+            except ValueError as error:
+                out.note('malformed', f'a shape {label} of {where} is no object: {error}', picture.path,
+                         done='left out')
 
 
 def _shape(shape: Mapping[str, Any], picture: Picture) -> tuple[Any, Any]:

@@ -15,13 +15,15 @@ from typing import NamedTuple
 import imagehash
 import numpy as np
 from PIL import Image
-from rich.progress import Progress
 
 from .headers import large_pictures
+from .progress import track
 
 __all__ = ['Look', 'equal_pictures', 'look_at']
 
 _SIDE = 16
+# A picture of 100 megapixels takes 300 MB.
+_MOST_AT_ONCE = 8
 # Two pictures are nearly equal where no more than so many of the 64 bits of their hashes differ …
 _MOST_BITS = 6
 _BANDS = _MOST_BITS + 1
@@ -54,11 +56,11 @@ def look_at(paths: Sequence[Path]) -> dict[Path, Look]:
         What each looks like, in the given order.
     """
     # Pillow lets go of Python's lock where it decodes.
-    with large_pictures(), warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool, \
-            Progress(transient=True, disable=len(paths) < 200) as progress:
+    workers = min(os.cpu_count() or 1, _MOST_AT_ONCE)
+    with large_pictures(), warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter('ignore')
         looks = pool.map(_look_again, paths)
-        return dict(zip(paths, progress.track(looks, total=len(paths), description='Looking at the pictures')))
+        return dict(zip(paths, track(looks, 'Looking at the pictures', len(paths))))
 
 
 def _look_again(path: Path) -> Look:
@@ -82,6 +84,8 @@ def _look(path: Path, changed: int, size: int) -> Look:
                 image.draft('L', (256, 256))
             image.load()
             grey = _grey(image)
+    except MemoryError:
+        raise
     except Exception as error:  # decoders of many formats raise what they like
         return Look(damage=f'cannot be decoded to its end: {error}')
     small = np.asarray(grey.resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float32)

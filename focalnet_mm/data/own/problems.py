@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from .collecting import polygon_box
 from .headers import read_header
 from .label_maps import labels_of
 from .looks import Look, equal_pictures, look_at
@@ -123,6 +124,9 @@ def _boxes(data: OwnData) -> Iterator[Problem]:
         seen = set()
         for number, annotation in enumerate(picture.annotations):
             kind, words = _box_problem(picture, annotation.box) if picture.height else (None, '')
+            if kind is None and picture.height and isinstance(annotation.segmentation, list):
+                outline = polygon_box(annotation.segmentation)
+                kind, words = _box_problem(picture, outline) if _reaches_out(picture, outline, 1) else (None, '')
             if kind == 'outside' and corners:
                 kind = None
             same = (annotation.label, annotation.box, repr(annotation.segmentation))
@@ -144,13 +148,18 @@ def _box_problem(picture: Picture, box: tuple[float, float, float, float]) -> tu
         return 'inverted', f'has a box with its sides exchanged: {shown}'
     if right - left < 1 or bottom - top < 1:
         return 'empty', f'has a box of {right - left:g} × {bottom - top:g} pixels'
-    if (left < -_SLACK or top < -_SLACK or right > picture.width + _SLACK or bottom > picture.height + _SLACK):
+    if _reaches_out(picture, box, _SLACK):
         return 'outside', f'has the box {shown} in a picture of {picture.width} × {picture.height}'
     sides = sorted((picture.height, picture.width))
     scale = min(usual / side for usual, side in zip(_USUAL_SIZE, sides))
     if math.sqrt((right - left) * (bottom - top)) * scale < _TINY:
         return 'tiny', f'has {right - left:.3g} × {bottom - top:.3g} pixels'
     return None, ''
+
+
+def _reaches_out(picture: Picture, box: tuple[float, float, float, float], slack: float) -> bool:
+    left, top, right, bottom = box
+    return left < -slack or top < -slack or right > picture.width + slack or bottom > picture.height + slack
 
 
 def looks_like_corners(data: OwnData) -> int:

@@ -18,6 +18,8 @@ from .records import SPLITS, OwnData, Picture, Problem
 
 __all__ = ['find_groups', 'read_split', 'split_data', 'write_split']
 
+# Of fewer, one would be all that is validated on, or a kind of picture that is never trained on.
+_FEWEST_GROUPS = 4
 _HEADINGS = ('picture', 'split', 'group')
 # video1_0001, patient12-frame-3, IMG_2041: what comes before the last number.
 _NUMBERED = re.compile(r'(.*?)[\s_.-]*(?:frame|img|image|slice|tile)?[\s_.-]*\d+$', re.IGNORECASE)
@@ -36,8 +38,10 @@ def find_groups(data: OwnData) -> dict[Path, str]:
         Groups by path; none where nothing shows groups.
     """
     folders = {picture.path: _relative(data, picture.path).rpartition('/')[0] for picture in data.pictures}
-    names = {picture.path: f'{folders[picture.path]}/{found[1]}' if (found := _NUMBERED.fullmatch(picture.path.stem))
-             and found[1] else '' for picture in data.pictures}
+    names = {}
+    for path, folder in folders.items():
+        found = _NUMBERED.fullmatch(path.stem)
+        names[path] = f'{folder}/{found[1]}'.lstrip('/') if found and found[1] else ''
     for groups in (folders, names):
         if _are_groups(data, groups):
             return groups
@@ -119,12 +123,12 @@ def _units(data: OwnData, pictures: Sequence[Picture], least: int) -> list[list[
         data.problems.append(Problem('groups', f'{largest} of {len(pictures)} pictures look so alike that only those '
                                      'that are equal to the byte are kept on one side'))
         alike = exact
-    units = _join(pictures, alike, groups)
-    if groups and len(units) < least:
-        data.problems.append(Problem('groups', f'{len(units)} groups are too few to split into {least}: pictures of '
-                                     'one group may stand on both sides'))
-        units = _join(pictures, alike, {})
-    return units
+    if groups and len(set(groups.values())) < max(_FEWEST_GROUPS, least):
+        example = min(groups.values())
+        data.problems.append(Problem('groups', f'{len(set(groups.values()))} groups, of which {example!r} is one, are '
+                                     'too few to give each to one side of the split'))
+        groups = {}
+    return _join(pictures, alike, groups)
 
 
 def _join(pictures: Sequence[Picture], alike: Sequence[tuple[Path, Path]],
@@ -230,7 +234,10 @@ def read_split(data: OwnData, path: str | os.PathLike) -> None:
     # A byte order mark is what spreadsheets add.
     text = Path(path).read_bytes().removeprefix(b'\xef\xbb\xbf').decode('utf-8', 'surrogateescape')
     delimiter = ';' if text.partition('\n')[0].count(';') else ','
-    rows = list(csv.DictReader(io.StringIO(text, newline=''), delimiter=delimiter))
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=''), delimiter=delimiter))
+    except csv.Error as error:
+        raise ValueError(f'{path} is no CSV that can be read: {error}') from None
     if not rows or not {'picture', 'split'} <= set(rows[0]):
         raise ValueError(f'{path} must begin with the line {",".join(_HEADINGS)} and name a picture a line.')
     pictures = {_relative(data, picture.path): picture for picture in data.pictures}

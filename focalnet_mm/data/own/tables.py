@@ -75,7 +75,10 @@ def _rows(path: Path) -> list[dict[str, str]]:
     text = read_text(path)
     first = text.splitlines()[0] if text.strip() else ''
     delimiter = max(',;\t', key=first.count)
-    return list(csv.DictReader(io.StringIO(text, newline=''), delimiter=delimiter, skipinitialspace=True))
+    try:
+        return list(csv.DictReader(io.StringIO(text, newline=''), delimiter=delimiter, skipinitialspace=True))
+    except csv.Error as error:
+        raise ValueError(f'{path} is no CSV that can be read: {error}') from None
 
 
 def _columns(row: Mapping[str, str]) -> dict[str, str]:

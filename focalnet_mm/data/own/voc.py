@@ -50,12 +50,14 @@ def read(out: Collector) -> None:
         for number, element in enumerate(root.findall('object')):
             corners = [_number(element.find(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax')]
             polygon = _polygon(element, first)
-            if None in corners and not polygon:
-                out.note('malformed', f'object {number} of {out.folder.relative(path)} has no box of four numbers',
-                         picture.path, done='left out')
-                continue
-            box = None if None in corners else (corners[0] - first, corners[1] - first, corners[2], corners[3])
-            out.add(picture, out.label(_name(element)), box, polygon, _number(element.find('difficult')) == 1)
+            try:
+                if None in corners and not polygon:
+                    raise ValueError('it has no box of four numbers')
+                box = None if None in corners else (corners[0] - first, corners[1] - first, corners[2], corners[3])
+                out.add(picture, out.label(_name(element)), box, polygon, _number(element.find('difficult')) == 1)
+            except ValueError as error:
+                out.note('malformed', f'object {number} of {out.folder.relative(path)} is none: {error}', picture.path,
+                         done='left out')
 
 
 def _name(element: Element) -> str:

@@ -101,6 +101,12 @@ def _check(data: OwnData, pictures: Sequence[Picture]) -> None:
     if unreadable:
         raise ValueError(f'{len(unreadable)} annotated pictures are not there or cannot be read, {unreadable[0]} among '
                          'them: leave them out with --fix missing,unreadable.')
+    other = [picture.path for picture in pictures for annotation in picture.annotations
+             if isinstance(annotation.segmentation, dict)
+             and tuple(annotation.segmentation['size']) != (picture.height, picture.width)]
+    if other and data.task != 'boxes':
+        raise ValueError(f'{len(other)} masks have another size than their pictures, {other[0]} among them: mend them '
+                         'with --fix size,exif.')
     bad = [(picture.path, annotation.box) for picture in pictures for annotation in picture.annotations
            if any(value != value or abs(value) == float('inf') for value in annotation.box)]
     if bad and data.task in ('boxes', 'instances', 'panoptic'):

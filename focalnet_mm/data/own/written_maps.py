@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from rich.progress import Progress
 
 from .headers import read_header
 from .label_maps import IGNORED, NO_CLASS, numbers_of, read_label_map
 from .masks import decode
+from .progress import track
 from .records import OwnData, Picture
 from .written_lists import check_line
 
@@ -49,9 +49,8 @@ def write(data: OwnData, pictures: Sequence[Picture], root: Path, folder: Path,
     layout, first = _layout(everything, root), _first_value(data, everything)
     if layout is None or first is None:
         maps = folder / 'label_maps'
-        with Progress(transient=True, disable=len(pictures) < 200) as progress:
-            for picture in progress.track(pictures, description='Writing label maps'):
-                _write_map(data, picture, maps / f'{picture.path.relative_to(root)}.png')
+        for picture in track(pictures, 'Writing label maps'):
+            _write_map(data, picture, maps / f'{picture.path.relative_to(root)}.png')
         layout, first = _Layout('', 'label_maps', '', '.png'), 0
     lines = []
     for picture in pictures:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.progress import Progress
 
 from .masks import decode
+from .progress import track
 from .records import OwnData, Picture
 from .written_boxes import categories, images
 
@@ -38,16 +38,15 @@ def write(data: OwnData, pictures: Sequence[Picture], root: Path, folder: Path,
     segments = folder / f'panoptic_{split}'
     segments.mkdir()
     entries = []
-    with Progress(transient=True, disable=len(pictures) < 200) as progress:
-        for image, picture in zip(images(pictures, root), progress.track(pictures, description='Writing segments')):
-            name = image['file_name'].replace('.jpg', '.png')
-            path = segments / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            infos = _write_map(path, picture)
-            if path.parent != segments:
-                # The data set looks below the folder, the metric in it.
-                _link(path, segments / path.name)
-            entries.append(dict(image_id=image['id'], file_name=name, segments_info=infos))
+    for image, picture in zip(images(pictures, root), track(pictures, 'Writing segments')):
+        name = image['file_name'].replace('.jpg', '.png')
+        path = segments / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        infos = _write_map(path, picture)
+        if path.parent != segments:
+            # The data set looks below the folder, the metric in it.
+            _link(path, segments / path.name)
+        entries.append(dict(image_id=image['id'], file_name=name, segments_info=infos))
     kinds = [dict(category, isthing=int(label not in data.stuff)) for label, category in enumerate(categories(data))]
     content = dict(images=images(pictures, root), annotations=entries, categories=kinds)
     (folder / f'panoptic_{split}.json').write_text(json.dumps(content), encoding='utf-8')

@@ -129,7 +129,18 @@ class TestEntries:
 
     @pytest.mark.parametrize(('change', 'kind'), [
         (dict(category_id=77), 'unknown_class'), (dict(image_id=77), 'no_picture'), (dict(bbox=[1, 2, 3]), 'malformed'),
-        (dict(bbox='box', segmentation=None), 'malformed'), (dict(bbox=None, segmentation=[]), 'malformed')])
+        (dict(bbox='box', segmentation=None), 'malformed'), (dict(bbox=None, segmentation=[]), 'malformed'),
+        # What pycocotools draws for hours, reads beyond its memory or fills with what lay there before.
+        (dict(segmentation=[[0, 0, 1e8, 0, 0, 1e8]]), 'malformed'),
+        (dict(segmentation=[[0, 0, math.nan, 0, 0, 9]]), 'malformed'),
+        (dict(segmentation=[['a', 0, 0, 0, 0, 9]]), 'malformed'),
+        (dict(segmentation=dict(size=[96, 96], counts=[5, 10])), 'malformed'),
+        (dict(segmentation=dict(size=[96, 96], counts=[-9216, 18432])), 'malformed'),
+        (dict(segmentation=dict(size=[10**7, 10**7], counts='1')), 'malformed'),
+        (dict(segmentation=dict(size=[96, 96], counts='PPPP0')), 'malformed'),
+        (dict(segmentation=dict(size=[96, 96], counts='zzz')), 'malformed'),
+        (dict(segmentation=dict(size=[96, 96], counts='\n')), 'malformed'),
+        (dict(segmentation=dict(counts='zzz')), 'malformed')])
     def test_left_out_and_said(self, change, kind, coco):
         folder, content, read = coco
         content['annotations'][1].update(change)
@@ -138,6 +149,21 @@ class TestEntries:
         read_data(folder, tell=told.append)
         assert [(problem.kind, problem.done) for problem in data.problems] == [(kind, 'left out')]
         assert sum('left out' in line for line in told) == 1
+
+    def test_compressed_runs(self, coco):
+        """Of any mask, as pycocotools writes them."""
+        _, content, read = coco
+        masks = []
+        for number, entry in enumerate(content['annotations'][:12]):
+            drawn = np.random.default_rng(number).random((96, 96)) < (0.001, 0.5, 0.999)[number % 3]
+            masks.append(np.zeros((96, 96), bool) if number == 10 else drawn)
+            runs = coco_mask.encode(np.asfortranarray(masks[-1].astype(np.uint8)))
+            entry['segmentation'] = dict(size=[96, 96], counts=runs['counts'].decode())
+        data = read()
+        assert 'malformed' not in kinds(data)
+        found = [annotation.segmentation for picture in data.pictures for annotation in picture.annotations]
+        for mask, segmentation in zip(masks, found):
+            assert (coco_mask.decode(segmentation) == mask).all()
 
     def test_names_of_classes(self, coco):
         _, content, read = coco

@@ -83,6 +83,23 @@ def test_order_of_classes_is_that_of_the_file(name, sources, tmp_path, told):
     assert read_data(tmp_path, tell=told.append).classes == list(THING_CLASSES)
 
 
+def test_what_training_passes_over(sources, tmp_path, told):
+    """VOC's difficult objects and COCO's crowds."""
+    for folder in ('voc', 'coco'):
+        (tmp_path / folder).mkdir()
+    formats.write_voc(sources, tmp_path / 'voc')
+    formats.write_coco(sources, tmp_path / 'coco')
+    path = tmp_path / 'voc' / 'Annotations' / f'{sources[0].path.stem}.xml'
+    path.write_text(path.read_text().replace('<difficult>0', '<difficult>1', 1))
+    path = tmp_path / 'coco' / 'train.json'
+    path.write_text(path.read_text().replace('"iscrowd": 0', '"iscrowd": 1', 1))
+    for folder in ('voc', 'coco'):
+        data = read_data(tmp_path / folder, tell=told.append)
+        crowds = [annotation.crowd for picture in data.pictures if picture.path.name == sources[0].path.name
+                  for annotation in picture.annotations]
+        assert crowds == [True] + [False] * (len(sources[0].objects) - 1)
+
+
 def test_panoptic(shapes, sources, told):
     data = read_data(shapes / 'coco', tell=told.append)
     assert (data.task, data.classes) == ('panoptic', [*THING_CLASSES, *STUFF_CLASSES])
@@ -114,6 +131,26 @@ def test_label_maps(colours, ending, shapes, tmp_path, told):
         below = picture.path.relative_to(tmp_path / 'images').with_suffix('.png')
         given = cv2.imread(str(shapes / 'ade' / 'ADEChallengeData2016' / 'annotations' / below), cv2.IMREAD_UNCHANGED)
         assert (read_label_map(data, picture) == given.astype(int) - 1).all()
+
+
+@pytest.mark.parametrize(('pictures', 'maps'), [
+    ('images/training/{}.jpg', 'annotations/training/{}.png'), ('img_dir/train/{}.jpg', 'ann_dir/train/{}.png'),
+    ('JPEGImages/{}.jpg', 'SegmentationClass/{}.png'), ('train/images/{}.png', 'train/masks/{}.png'),
+    ('leftImg8bit/val/ulm/{}_leftImg8bit.png', 'gtFine/val/ulm/{}_gtFine_labelTrainIds.png'),
+    ('train/{}.png', 'trainannot/{}.png'), ('train/{}.jpg', 'train_masks/{}_mask.gif'), ('{}.jpg', '{}_mask.png'),
+    ('{}.JPG', 'labels/{}.BMP'), ('a/{}.jpg', 'b/{}.png')])
+def test_layouts_of_label_maps(pictures, maps, tmp_path, told):
+    from PIL import Image
+    for number in range(3):
+        for pattern, mode in ((pictures, 'RGB'), (maps, 'L')):
+            path = tmp_path / pattern.format(f'p_{number}')
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new(mode, (8, 8), number).save(path)
+    # Of the last one, neither folder says that it holds maps: it looks like classes.
+    assert find_formats(tmp_path) == (['folders'] if maps[0] == 'b' else ['labelmaps'])
+    data = read_data(tmp_path, 'labelmaps', told.append)
+    assert [(picture.path, picture.label_map) for picture in data.pictures] == [
+        (tmp_path / pictures.format(f'p_{number}'), tmp_path / maps.format(f'p_{number}')) for number in range(3)]
 
 
 def test_values_without_a_list(shapes, tmp_path, told):
@@ -155,6 +192,15 @@ def test_class_folders(with_splits, sources, tmp_path, told):
              for picture in data.pictures}
     assert found == {source.path.name: (formats.largest(source), source.split if with_splits else None)
                      for source in sources}
+
+
+def test_a_class_called_train(sources, tmp_path, told):
+    for source, name in zip(sources, ('car', 'train', 'bus', 'test') * 2):
+        (tmp_path / 'images' / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'images' / name / source.path.name).write_bytes(source.path.read_bytes())
+    data = read_data(tmp_path, tell=told.append)
+    assert data.classes == ['bus', 'car', 'test', 'train']
+    assert {picture.split for picture in data.pictures} == {None}
 
 
 @pytest.mark.parametrize(('what', 'task'), [('classes', 'classes'), ('labels', 'labels'), ('columns', 'labels')])

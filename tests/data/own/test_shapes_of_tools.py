@@ -102,6 +102,10 @@ class TestLabelMe:
         data = labelme(folder, flags=dict(sunny=True, rainy=False))
         assert (data.task, data.classes, data.pictures[0].labels) == ('classes', ['sunny'], (0,))
 
+    def test_flags_beside_objects(self, folder):
+        data = labelme(folder, dict(label='x', shape_type='rectangle', points=[[0, 0], [5, 5]]), flags=dict(sunny=True))
+        assert (data.task, data.classes, data.pictures[0].labels) == ('boxes', ['x'], ())
+
     @pytest.mark.parametrize('kind', ['line', 'linestrip', 'point', 'points'])
     def test_without_area(self, kind, folder):
         data = labelme(folder, dict(label='x', shape_type=kind, points=[[0, 0], [5, 5]]),

@@ -108,7 +108,8 @@ class TestGroups:
         data = data_of(paths, [[0]] * 8, classes=1)
         split_data(data, val=0.25, test=0.25)
         assert set(splits(data).values()) == {'train', 'val', 'test'}
-        assert [problem.kind for problem in data.problems] == ['groups']
+        assert [problem.text for problem in data.problems] == [
+            "2 groups, of which 'video1' is one, are too few to give each to one side of the split"]
 
 
 class TestEqualPictures:
