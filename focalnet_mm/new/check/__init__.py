@@ -136,7 +136,8 @@ class _Check:
         if self.data:
             self._add(of_classes(*self.data))
             self._add(of_memory(self.cfg, self.data[0]))
-            self._look_for_problems(self.data[0])
+            with self._finding('A look at the pictures failed: ', 'warning'):
+                self._look_for_problems(self.data[0])
         for settings in loaders(self.cfg, 'train'):
             self._add(of_learning_rate(self.cfg, settings.get('batch_size')))
 
@@ -223,7 +224,10 @@ class _Check:
                 self.checked.predicted = predicted(self.model, self.cfg, self.batches, self.device)
 
     def _add(self, findings: Iterator[Finding]) -> None:
-        self.checked.findings += findings
+        """Take what a look finds; one that fails, as on settings of an unusual kind, is told and ends no check."""
+        with self._finding('A look at the config failed: ', 'warning'):
+            for finding in findings:
+                self.checked.findings.append(finding)
 
     def _note(self, text: str) -> None:
         self.checked.findings.append(Finding('note', text))

@@ -114,14 +114,14 @@ def of_losses(losses: Sequence[float], pictures: int) -> Iterator[Finding]:
         yield Finding('warning', f'The loss is 0 from the first step on {pictures} pictures on: nothing is learned; '
                       'look at their annotations below, and at the number of classes.')
         return
-    told = (f'Training on {pictures} pictures alone took the loss from {losses[0]:.4g} to {losses[-1]:.4g} in '
-            f'{len(losses)} steps')
+    # A round of the batches at least, since one may be harder than the other.
+    count = min(len(losses), max(_BATCHES, len(losses) // _SHARE))
+    first, last = sum(losses[:count]) / count, sum(losses[-count:]) / count
+    told = (f'Training on {pictures} pictures alone took the loss from {first:.4g} (the mean of the first {count} '
+            f'steps) to {last:.4g} (of the last {count}) in {len(losses)} steps')
     if len(losses) < _FEWEST:
         yield Finding('note', f'{told}, which are too few to tell whether it learns.')
         return
-    # One round at least, since batches differ.
-    count = max(_BATCHES, len(losses) // _SHARE)
-    first, last = sum(losses[:count]) / count, sum(losses[-count:]) / count
     if last > first * (1 - _FALL):
         yield Finding('warning', f'{told}: it does not fall, although the model could learn so few by heart; look at '
                       'the learning rate, and at what the network is given below.')

@@ -149,7 +149,6 @@ class _Examples:
     def __init__(self, data: OwnData, classes: Sequence[dict[str, Any]], pixels: dict[int, Counter[int]],
                  album: Album, files: Files, progress: Progress) -> None:
         self._data, self._album, self._files, self._progress = data, album, files, progress
-        self._colours = colours_of(data)
         found = sorted((row for row in classes if _total(row)), key=_total, reverse=True)
         half = _CLASSES_SHOWN // 2
         self._rows = found if len(found) <= _CLASSES_SHOWN else [*found[:half], *found[-half:]]
@@ -171,8 +170,10 @@ class _Examples:
 
     def _drawn(self, label: int, index: int, number: int | None) -> dict[str, Any]:
         picture = self._data.pictures[index]
-        window = whole(picture) if number is None else window_around(picture, picture.annotations[number])
-        return _drawn(picture, window, self._colours, self._album, self._files, label)
+        window = whole(picture)
+        if number is not None and label not in self._data.stuff:
+            window = window_around(picture, picture.annotations[number])
+        return _drawn(picture, window, self._data, self._album, self._files, label)
 
 
 def _shown(data: OwnData, album: Album, files: Files, progress: Progress) -> list[dict[str, Any]]:
@@ -182,12 +183,11 @@ def _shown(data: OwnData, album: Album, files: Files, progress: Progress) -> lis
     for split in splits:
         places += spread([i for i, picture in enumerate(data.pictures) if split_of(picture) == split],
                           -(-_PICTURES_SHOWN // len(splits)))
-    colours = colours_of(data)
-    return [_drawn(data.pictures[i], whole(data.pictures[i]), colours, album, files)
+    return [_drawn(data.pictures[i], whole(data.pictures[i]), data, album, files)
             for i in progress.track(places, description='pictures')]
 
 
-def _drawn(picture: Picture, window: Window, colours: Sequence[tuple[int, int, int]], album: Album, files: Files,
+def _drawn(picture: Picture, window: Window, data: OwnData, album: Album, files: Files,
            chosen: int | None = None) -> dict[str, Any]:
     """An entry of a picture: where it is in the album, or why it is not."""
     entry: dict[str, Any] = dict(
@@ -198,7 +198,8 @@ def _drawn(picture: Picture, window: Window, colours: Sequence[tuple[int, int, i
             raise ValueError(f'{picture.path} cannot be read.')
         labels = files.labels(picture) if picture.label_map else None
         entry['labels'] = _labels(picture, labels)
-        return {**entry, **album.add(draw(picture, window, colours, files.image, labels, chosen))}
+        drawn = draw(picture, window, colours_of(data), files.image, labels, chosen, areas=data.stuff)
+        return {**entry, **album.add(drawn)}
     except (OSError, ValueError) as error:
         return dict(entry, problem=printable(error))
 

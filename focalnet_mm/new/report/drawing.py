@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -87,7 +87,7 @@ def colours_of(data: OwnData) -> list[tuple[int, int, int]]:
 
 def draw(picture: Picture, window: Window, colours: Sequence[tuple[int, int, int]],
          read: Callable[[Picture, float], np.ndarray], labels: np.ndarray | None = None,
-         chosen: int | None = None, side: int = _SIDE) -> np.ndarray:
+         chosen: int | None = None, side: int = _SIDE, areas: Collection[int] = ()) -> np.ndarray:
     """A window of a picture with its annotations.
 
     Args:
@@ -98,6 +98,7 @@ def draw(picture: Picture, window: Window, colours: Sequence[tuple[int, int, int
         labels: The class of each pixel (H, W), negative where there is none.
         chosen: A class of which alone masks are filled, and boxes drawn broadly.
         side: Longest side of what is drawn, in pixels.
+        areas: Classes of areas, which have no box to draw where they have a mask.
 
     Returns:
         RGB image (H, W, 3), uint8.
@@ -118,7 +119,7 @@ def draw(picture: Picture, window: Window, colours: Sequence[tuple[int, int, int
         colour = _colour(colours, annotation.label)
         if annotation.segmentation:
             _fill(small, _mask(annotation, picture, window, shape), colour, _FILL if strong else 0.15)
-        if is_drawable(annotation):
+        if is_drawable(annotation) and not (annotation.segmentation and annotation.label in areas):
             _frame(small, annotation.box, window, shape, colour, 2 if strong else 1)
     return small
 

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
@@ -37,14 +37,15 @@ def test_losses_are_those_of_a_runner(name, tmp_path):
     losses = overfit(copy.deepcopy(model), cfg, batches, STEPS)
     assert _tensors(batches) == _tensors(kept)
 
-    optimizer = Config(dict(cfg.optim_wrapper, accumulative_counts=1))
+    optimizer = ConfigDict(cfg.optim_wrapper, accumulative_counts=1)
     loader = DataLoader([*itertools.islice(itertools.cycle(kept), STEPS)], batch_size=None, collate_fn=copy.deepcopy)
     runner = Runner(
         model, str(tmp_path / 'work'), train_dataloader=loader, optim_wrapper=optimizer,
-        default_scope=cfg.default_scope, train_cfg=dict(type='IterBasedTrainLoop', max_iters=STEPS, val_interval=10**6), log_level='WARNING',
-        param_scheduler=dict(type='LinearLR', start_factor=1 / (STEPS // 5), begin=0, end=STEPS // 5 - 1,
+        default_scope=cfg.default_scope, log_level='WARNING',
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=STEPS, val_interval=10**6),
+        param_scheduler=dict(type='LinearLR', start_factor=1 / (STEPS // 5), begin=0, end=STEPS // 5,
                              by_epoch=False),
-        default_hooks=dict(checkpoint=None, logger=dict(type='LoggerHook', interval=1)))
+        default_hooks=dict(checkpoint=None, sampler_seed=None, logger=dict(type='LoggerHook', interval=1)))
     runner.train()
     np.testing.assert_allclose(losses, runner.message_hub.get_scalar('train/loss').data[0], rtol=1e-5)
 
@@ -71,10 +72,11 @@ def test_batches_of_a_small_data_set(tmp_path):
 
 
 @pytest.mark.parametrize(('losses', 'level', 'part'), [
-    (np.linspace(3, 1, 20), 'passed', 'took the loss from 3 to 1 in 20 steps'),
+    ([3.5, 2.5, *np.linspace(2, 1.5, 16), 0.9, 1.1], 'passed',
+     'from 3 (the mean of the first 2 steps) to 1 (of the last 2) in 20 steps'),
     # Batches of which one is always harder.
     ([3, 1] * 10, 'warning', 'it does not fall'),
-    ([2.9, 0.9] * 2 + [1.1, 0.2] * 8, 'passed', 'from 2.9 to 0.2'),
+    ([2.9, 0.9] * 2 + [1.1, 0.2] * 8, 'passed', 'from 1.9 (the mean of the first 2 steps) to 0.65 (of the last 2)'),
     (np.linspace(1, 3, 20), 'warning', 'it does not fall'),
     ([0.0] * 20, 'warning', 'The loss is 0 from the first step'),
     ([2.0, 5.0, float('nan')], 'warning', 'The loss is nan in step 3 of training on 4 pictures alone, after 2 in the'),
@@ -98,6 +100,14 @@ def test_a_training(lr, level, part, tmp_path):
     assert len(result.checked.losses) == 14 or level == 'warning'
     assert len(result.checked.predicted) == 4 or lr > 1
     assert not result.errors
+
+
+@pytest.mark.train
+@pytest.mark.parametrize('name', ['mmdet panoptic', 'mmseg binary of one class'])
+def test_predictions_are_drawn(name, tmp_path):
+    result = checked(name, tmp_path, train=True, steps=2)
+    assert told(result) == []
+    assert len(result.checked.predicted) == 4
 
 
 @pytest.mark.train

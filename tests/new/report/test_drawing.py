@@ -90,6 +90,11 @@ def test_a_small_object_is_shown_near(box):
     np.testing.assert_allclose(extent(coloured(image)), (np.array(box) - [*window[:2], *window[:2]]) * scale, atol=1)
 
 
+def test_areas_have_no_box():
+    image, _ = drawn(150, 150, [Annotation(1, (10, 10, 90, 90), [[40, 40, 60, 40, 60, 60, 40, 60]])], areas={1})
+    np.testing.assert_allclose(extent(coloured(image)), (40, 40, 60, 60), atol=1)
+
+
 def test_a_picture_of_one_pixel():
     image, _ = drawn(1, 1, [Annotation(0, (0, 0, 1, 1))])
     assert image.shape == (120, 120, 3)

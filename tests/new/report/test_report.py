@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 
 from focalnet_mm.data.own.records import Annotation, Picture, Problem
 from focalnet_mm.data.shapes import write_dataset
-from focalnet_mm.new.report import write_report
+from focalnet_mm.new.report import Files, write_report
 from tests.helpers.own import coloured, data, extent, picture
 
 SPLITS = dict(train='train2017', val='val2017')
@@ -154,6 +154,7 @@ def test_a_hundred_megapixels(tmp_path):
     large = np.full((10000, 10000), 128, np.uint8)
     assert cv2.imwrite(str(tmp_path / 'large.jpg'), large)
     large = Picture(tmp_path / 'large.jpg', 10000, 10000, [Annotation(0, (1000, 2000, 9000, 8000))], split='train')
+    assert Files(None).image(large, 0.036).shape == (1250, 1250, 3)
     with warnings.catch_warnings(action='error', category=Image.DecompressionBombWarning):
         found = report(data(tmp_path, ['x'], [large]), tmp_path / 'out')
     image = cv2.imread(str(tmp_path / 'out' / 'report' / found['shown'][0]['file']))
