@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -125,13 +126,14 @@ def write_project(root: str | Path, out: str | Path, options: Options | None = N
     if options.fix:
         fix_data(data, options.fix)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f'.{out.name}.'))
+    place = Path(os.path.abspath(out))
+    partial = Path(tempfile.mkdtemp(dir=place.parent, prefix=f'.{place.name}.'))
     try:
         write_split(data, partial / _SPLIT)
         write_report(data, partial, tell)
         written = write_annotations(data, partial / 'annotations', choice.task)
         plan = Plan(choice, base, _inherit(choice, partial), as_task(data, choice.task), written, partial,
-                    out.resolve(), machine or find_machine(), keep=options.base is not None, batch=options.batch,
+                    place, machine or find_machine(), keep=options.base is not None, batch=options.batch,
                     rate=options.rate, weights=options.weights, seed=options.seed)
         (partial / CONFIG).write_text(config_text(plan), encoding='utf-8')
         # Whatever is wrong with it is better found now than in its first training.

@@ -34,6 +34,16 @@ def test_what_is_in_it(new, forms, tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / 'project']
 
 
+def test_a_relative_folder(new, forms, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    new('coco', 'here', **THIN)
+    text = (tmp_path / 'here' / 'config.py').read_text()
+    assert text.count("project + 'annotations/") == 3
+    assert str(tmp_path / 'here') not in text
+    assert Config.fromfile('here/config.py').val_evaluator[0].ann_file == (
+        f'{tmp_path}/here/annotations/instances_val.json')
+
+
 def test_it_can_be_moved(new, tmp_path):
     """With all its paths; pictures stay where they are."""
     first = Config.fromfile(new('coco', **THIN).config)
