@@ -17,6 +17,7 @@ __all__ = ['COMMANDS', 'main', 'run']
 
 #: Word of the command line → module here, or the words that may follow.
 COMMANDS: dict[str, str | dict[str, str]] = {
+    'new': 'new',
     'check': 'check',
     'train': 'train',
     'test': 'test',

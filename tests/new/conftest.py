@@ -1,0 +1,3 @@
+from tests.helpers.projects import forms, new
+
+__all__ = ['forms', 'new']
