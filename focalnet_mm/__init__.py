@@ -1,7 +1,8 @@
 """Focal Modulation Networks for OpenMMLab.
 
 Importing this package registers the backbone ``FocalNet``, ``FocalNetOptimWrapperConstructor`` for its learning rates,
-the hook ``FocalMapsHook``, the head ``SharedDINOHead`` and the reading of other people's checkpoints.
+the hooks ``FocalMapsHook`` and ``LongRunHook``, the head ``SharedDINOHead`` and the reading of other people's
+checkpoints.
 """
 
 from . import weights
@@ -9,7 +10,8 @@ from .backbone import ARCHS, FocalModulation, FocalNet
 from .backbone.optim import FocalNetOptimWrapperConstructor
 from .explain.hook import FocalMapsHook
 from .heads import SharedDINOHead
+from .run.long_run import LongRunHook
 
 __version__ = '0.1.0'
-__all__ = ['ARCHS', 'FocalMapsHook', 'FocalModulation', 'FocalNet', 'FocalNetOptimWrapperConstructor', 'SharedDINOHead',
-           '__version__', 'weights']
+__all__ = ['ARCHS', 'FocalMapsHook', 'FocalModulation', 'FocalNet', 'FocalNetOptimWrapperConstructor', 'LongRunHook',
+           'SharedDINOHead', '__version__', 'weights']

@@ -13,7 +13,7 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
-from ..run.failures import OURS, explain_failure, is_about_data
+from ..run.failures import OURS, explain_failure, tells_itself
 
 __all__ = ['Parser', 'add_cfg_options', 'add_checkpoint', 'add_config', 'add_force', 'add_launcher', 'finish',
            'in_one_sentence', 'nobody_reads', 'say', 'settle_rank']
@@ -91,15 +91,15 @@ def in_one_sentence(parser: argparse.ArgumentParser,
         errors: What is told so, and ``Exception`` for what libraries raise too, with the kind of error before it; by
             default what the package raises of wrong arguments, files and data.
         cfg: The config that is at work, whose keys are named.
-        has_started: Whether what follows the preparations runs: from then on only what is about data is told so, since
-            all else is a fault of the code.
+        has_started: Whether what follows the preparations runs: from then on only what tells itself, as a missing
+            file does, is told so, since all else is a fault of the code.
     """
     try:
         yield
     except BrokenPipeError:
         raise
     except errors as error:
-        if has_started() and not is_about_data(error):
+        if has_started() and not tells_itself(error):
             raise
         if getattr(parser, 'shows_traceback', False):
             traceback.print_exc()
