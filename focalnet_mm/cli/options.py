@@ -95,8 +95,8 @@ def in_one_sentence(parser: argparse.ArgumentParser,
         errors: What is told so, and ``Exception`` for what libraries raise too, with the kind of error before it; by
             default what the package raises of wrong arguments, files and data.
         cfg: The config that is at work, whose keys are named.
-        has_started: Whether what follows the preparations runs: from then on only what is about data is told so, since
-            all else is a fault of the code.
+        has_started: Whether what follows the preparations runs: from then on only what tells itself, as a missing
+            file does, is told so, since all else is a fault of the code.
     """
     try:
         yield
@@ -104,8 +104,8 @@ def in_one_sentence(parser: argparse.ArgumentParser,
         raise
     except errors as error:
         if not MISSING:
-            from ..run.failures import explain_failure, is_about_data
-            if has_started() and not is_about_data(error):
+            from ..run.failures import explain_failure, tells_itself
+            if has_started() and not tells_itself(error):
                 raise
         if getattr(parser, 'shows_traceback', False):
             traceback.print_exc()

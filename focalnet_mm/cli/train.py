@@ -5,6 +5,7 @@ import argparse
 from ..run.build import read_any_layout
 from ..run.checks import build_runner
 from ..run.config import load_config
+from ..run.long_run import keep_long_runs
 from ..run.machine import fit_to_machine
 from ..weights import local_file
 from .options import add_cfg_options, add_config, add_launcher, in_one_sentence, settle_rank
@@ -17,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help='scale the learning rate by the batch size over auto_scale_lr.base_batch_size')
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
-                        help='resume from CHECKPOINT, or from the latest one in the work dir')
+                        help='resume from CHECKPOINT, or from the newest whole one in the work dir')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
     add_cfg_options(parser)
     add_launcher(parser)
@@ -36,14 +37,16 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
                 raise ValueError(f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} lacks.')
             cfg.auto_scale_lr.enable = True
+        start_from = None
+        if cfg.get('load_from') and not cfg.get('resume') and args.resume in (None, 'auto'):
+            start_from = cfg.load_from = read_any_layout(cfg.load_from)
         if args.resume:
             cfg.resume = True
             cfg.load_from = None if args.resume == 'auto' else str(local_file(args.resume))
-        elif cfg.get('load_from') and not cfg.get('resume'):
-            cfg.load_from = read_any_layout(cfg.load_from)
         fit_to_machine(cfg)
 
     with in_one_sentence(parser, (Exception,), cfg):
         runner, check = build_runner(cfg)
+        keep_long_runs(runner, start_from)
     with in_one_sentence(parser, (Exception,), cfg, lambda: check.passed):
         runner.train()

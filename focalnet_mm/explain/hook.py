@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
@@ -23,6 +21,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from ..backbone.focalnet import FocalNet, find_backbone
 from ..backbone.parts import named_parts
 from ..data.pictures import printable, shown_as
+from ..run.randomness import same_random_states
 from .figures import as_array, as_picture, pixels, plot_focal_maps, reads_rgb
 from .maps import FocalMaps, choose_blocks, focal_maps, maps_of, only_backbone, recorded
 
@@ -103,7 +102,7 @@ class FocalMapsHook(Hook):
     def _show(self, runner: Any, batch_idx: int, batch: Mapping[str, Any], count: int) -> None:
         rgb = reads_rgb(getattr(runner, 'cfg', {}), 'val')
         for i in range(count):
-            with self._going_on('show an image'), _same_random_state():
+            with self._going_on('show an image'), same_random_states():
                 sample = {key: copy.deepcopy(values[i:i + 1]) for key, values in batch.items() if values is not None}
                 maps = self._maps(runner.model, sample, i, len(batch['inputs']))
                 name = self._name(sample, f'{batch_idx}_{i}')
@@ -188,16 +187,3 @@ def _is_sharded(model: nn.Module) -> bool:
     from torch.distributed.tensor import DTensor
     return (any(isinstance(module, FullyShardedDataParallel) for module in model.modules())
             or any(isinstance(parameter, DTensor) for parameter in model.parameters()))
-
-
-@contextlib.contextmanager
-def _same_random_state() -> Iterator[None]:
-    """Leave the random numbers of the training to the training."""
-    python, of_numpy = random.getstate(), np.random.get_state()
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(of_numpy)

@@ -25,6 +25,7 @@ from ..data.made import check_folder
 from ..weights.heads import heads_with_classes, plain_name
 from .build import check_checkpoint, unwrap
 from .config import model_settings
+from .datasets import parts
 from .failures import explain_missing, why_empty
 from .first_classes import FirstClasses
 from .loading import FitCheckpoint
@@ -34,7 +35,6 @@ __all__ = ['CheckData', 'ClassMismatchError', 'DataError', 'build_runner', 'chec
 
 # How many items of a data set are looked at before training; each is unpickled.
 _LOOKED_AT = 1000
-
 
 
 class DataError(ValueError):
@@ -87,7 +87,7 @@ class CheckData(Hook):
         evaluator = getattr(loop, 'evaluator', None)
         of_first_classes = any(isinstance(metric, FirstClasses) for metric in getattr(evaluator, 'metrics', ()))
         for name, loader in _loaders_of(loop, f'{split}_dataloader'):
-            for key, part in _parts(f'{name}.dataset', getattr(loader, 'dataset', None)):
+            for key, part in parts(f'{name}.dataset', getattr(loader, 'dataset', None)):
                 check_dataset(part, key)
                 if not of_first_classes:
                     check_heads(model, part, key)
@@ -212,17 +212,6 @@ def _loaders_of(loop: Any, key: str) -> list[tuple[str, Any]]:
     found = [each for value in vars(loop).values() for each in (value if isinstance(value, (list, tuple)) else [value])]
     return [(f'{key}.{i}', getattr(each, 'dataloader', each)) for i, each in enumerate(
         each for each in found if isinstance(each, (DataLoader, BaseLoop)))]
-
-
-def _parts(key: str, dataset: Any) -> Iterator[tuple[str, Any]]:
-    """(key, data set) of each data set within those that repeat, filter or join others."""
-    if hasattr(dataset, 'dataset'):
-        yield from _parts(f'{key}.dataset', dataset.dataset)
-    elif isinstance(getattr(dataset, 'datasets', None), Sequence):
-        for i, part in enumerate(dataset.datasets):
-            yield from _parts(f'{key}.datasets.{i}', part)
-    else:
-        yield key, dataset
 
 
 def _meta(dataset: Any) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import traceback
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,10 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS, MODELS, Registry
+
+from .unread import unread_keys
 
 __all__ = ['class_of', 'default_meta', 'evaluators', 'first_dataset', 'load_config', 'loaders', 'model_settings',
            'registry_scope', 'scope_of', 'single_datasets', 'type_name']
@@ -51,6 +55,8 @@ def load_config(file: str, options: Mapping[str, Any] | None = None, work_dir: s
         for loader in (each for split in ('train', 'val', 'test') for each in loaders(cfg, split)):
             _set_defaults(loader)
     cfg.merge_from_dict(options)
+    for told in unread_keys(cfg, options):
+        print_log(f'{file}: {told}', logger='current', level=logging.WARNING)
     cfg.launcher = launcher
     cfg.work_dir = work_dir or cfg.get('work_dir') or os.path.join('work_dirs', Path(file).stem)
     return cfg

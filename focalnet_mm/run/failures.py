@@ -19,7 +19,8 @@ from mmengine.registry import Registry
 from ..installed import OURS
 from .config import evaluators, loaders, type_name
 
-__all__ = ['OURS', 'explain_failure', 'explain_missing', 'first_line', 'is_about_data', 'why_empty']
+__all__ = ['OURS', 'StoppedRunError', 'explain_failure', 'explain_missing', 'first_line', 'tells_itself',
+           'why_empty']
 
 _WORKER = 'Original Traceback (most recent call last):'
 _MOST = 400
@@ -32,9 +33,14 @@ _PATH_KEY = re.compile(r'\.(data_prefix(\.\w+)?|ann_file|data_root|seg_prefix)$'
 _NOT_REGISTERED = re.compile(r'(\S+) is not in the (\S+) registry')
 
 
-def is_about_data(error: BaseException) -> bool:
-    """Whether a failure says that a file or folder is missing, in this process or in a worker of a data loader."""
-    return isinstance(error, _NOT_THERE)
+class StoppedRunError(ValueError):
+    """A run that cannot go on, for a reason that the message tells whole."""
+
+
+def tells_itself(error: BaseException) -> bool:
+    """Whether a failure in the middle of a run is none of the code: a file or folder is missing, or a run stopped for
+    what it told. It may come from a worker of a data loader."""
+    return isinstance(error, (*_NOT_THERE, StoppedRunError))
 
 
 def first_line(error: BaseException) -> str:

@@ -1,11 +1,11 @@
-"""Ctrl-C and SIGTERM as a wish to stop after what is being done."""
+"""Ctrl-C, SIGTERM and other signals as a wish to stop after what is being done."""
 
 from __future__ import annotations
 
 import contextlib
 import signal as signals
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
 __all__ = ['Stop', 'stop_on_signals']
@@ -27,8 +27,14 @@ class Stop:
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """Take SIGINT and SIGTERM as a wish to stop, the second time as ``KeyboardInterrupt`` at once.
+def stop_on_signals(numbers: Sequence[int] = (signals.SIGINT, signals.SIGTERM),
+                    patient: bool = False) -> Iterator[Stop]:
+    """Take signals as a wish to stop, the second one as ``KeyboardInterrupt`` at once.
+
+    Args:
+        numbers: The signals. Those that the process ignores, as ``nohup`` wants SIGHUP, it goes on to ignore.
+        patient: Whether only a second SIGINT, which a person sends, ends at once: batch systems send several signals
+            one after the other.
 
     Returns:
         A context that gives what to ask between two steps of the work. In other threads than the main one it is never
@@ -37,14 +43,15 @@ def stop_on_signals() -> Iterator[Stop]:
     stop = Stop()
 
     def wish(number: int, _: FrameType | None) -> None:
-        if stop:
+        if stop and (number == signals.SIGINT or not patient):
             raise KeyboardInterrupt
         stop.signal = signals.Signals(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signals.signal(number, wish) for number in (signals.SIGINT, signals.SIGTERM)}
+    before = {number: signals.signal(number, wish) for number in numbers
+              if signals.getsignal(number) is not signals.SIG_IGN}
     try:
         yield stop
     finally:

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.progress import Progress
 
+from ..run.resuming import last_checkpoint
 from ..run.shipped import shipped
 from .rows import Row, read_results, write_json
 
@@ -134,12 +135,7 @@ def _find_checkpoint(folder: Path, row: Row) -> Path | None:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    last = folder / row.name / 'last_checkpoint'
-    if last.is_file():
-        path = Path(last.read_text().strip())
-        # The work dir may have been moved since.
-        return next((p for p in (path, last.parent / path.name) if p.is_file()), None)
-    return None
+    return last_checkpoint(folder / row.name)
 
 
 def _table(lines: list[tuple[Row, str, float, float | str]]) -> str:

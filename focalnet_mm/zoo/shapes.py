@@ -13,6 +13,7 @@ from mmengine.logging import MMLogger
 from rich.progress import Progress
 
 from ..run.build import build_model
+from ..run.resuming import last_checkpoint
 from ..run.shipped import shipped
 from .evaluation import evaluate, logged_value, run_command
 from .rows import read_results, write_json
@@ -102,7 +103,9 @@ def _train(config: Path, work_dir: Path, options: Sequence[str]) -> tuple[dict[s
     before = evaluate(config, untrained, work_dir / 'untrained', options)
     run_command('train', config, '--work-dir', work_dir, '--no-validate',
                 *(['--cfg-options', *options] if options else []), log=work_dir / 'train.txt')
-    checkpoint = (work_dir / 'last_checkpoint').read_text()
+    checkpoint = last_checkpoint(work_dir)
+    if checkpoint is None:
+        raise ValueError(f'{config.name} left no checkpoint: see {work_dir / "train.txt"}.')
     return before, evaluate(config, checkpoint, work_dir / 'trained', options, show_dir=work_dir / 'pictures')
 
 

@@ -20,8 +20,8 @@ class TestScripts:
     @pytest.mark.parametrize(('name', 'arguments', 'expected'), [
         ('slurm_train.sh', ['gpu', 'job', 'c.py', 'out', '--amp', '--cfg-options', 'a="x y"'],
          ['--partition=gpu', '--job-name=job', '--gres=gpu:4', '--ntasks=16', '--ntasks-per-node=4',
-          '--cpus-per-task=5', '--kill-on-bad-exit=1', '--exclusive', '--time=1', 'python', '-u', 'TOOLS/train.py',
-          'c.py', '--work-dir=out', '--launcher=slurm', '--amp', '--cfg-options', 'a="x y"']),
+          '--cpus-per-task=5', '--kill-on-bad-exit=1', '--signal=USR1@300', '--exclusive', '--time=1', 'python', '-u',
+          'TOOLS/train.py', 'c.py', '--work-dir=out', '--launcher=slurm', '--amp', '--cfg-options', 'a="x y"']),
         ('slurm_test.sh', ['gpu', 'job', 'c.py', 'x.pth'],
          ['--partition=gpu', '--job-name=job', '--gres=gpu:4', '--ntasks=16', '--ntasks-per-node=4',
           '--cpus-per-task=5', '--kill-on-bad-exit=1', '--exclusive', '--time=1', 'python', '-u', 'TOOLS/test.py',

@@ -33,3 +33,23 @@ def test_in_another_thread_nobody_wishes():
     thread.start()
     thread.join()
     assert wishes == [False]
+
+
+def test_what_is_ignored_stays_so():
+    """As `nohup` wants it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals((signal.SIGHUP, signal.SIGTERM)) as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_patient_one_waits_for_a_person():
+    with stop_on_signals((signal.SIGINT, signal.SIGTERM, signal.SIGUSR1), patient=True) as stop:
+        for number in (signal.SIGUSR1, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert stop.signal is signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)

@@ -1,0 +1,160 @@
+"""Which checkpoint of a work dir a run goes on from."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from ..weights.layouts import shorten
+from ..weights.pickles import load_pickle
+from .drafts import write_whole
+
+__all__ = ['STATE', 'Found', 'Run', 'candidates', 'check_resumable', 'find_newest', 'last_checkpoint', 'note_last']
+
+#: Under which key a checkpoint holds what only a resumed run asks for.
+STATE = 'long_run'
+_POINTER = 'last_checkpoint'
+_RUN = 'run.json'
+
+
+class Run(NamedTuple):
+    """The run that a work dir belongs to."""
+
+    #: A name of its own, which its checkpoints have too.
+    name: str
+    #: Names of checkpoints that were there before it began.
+    earlier: tuple[str, ...] = ()
+
+    def write(self, work_dir: str | os.PathLike) -> None:
+        """Note it in its work dir."""
+        write_whole(Path(work_dir) / _RUN, json.dumps(self._asdict(), indent=2) + '\n')
+
+    @classmethod
+    def read(cls, work_dir: str | os.PathLike) -> Run | None:
+        """What a work dir notes; ``None`` where nothing, or nothing that can be read."""
+        try:
+            noted = json.loads((Path(work_dir) / _RUN).read_text(encoding='utf-8'))
+            return cls(str(noted['name']), tuple(map(str, noted['earlier'])))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+class Found(NamedTuple):
+    """What there is to resume in a work dir."""
+
+    #: The newest whole checkpoint of the run, if any.
+    path: Path | None
+    #: A sentence about each that is newer, or of another run.
+    passed_over: list[str]
+
+
+def find_newest(work_dir: str | os.PathLike, folder: str | os.PathLike, template: str, model: nn.Module) -> Found:
+    """The newest checkpoint of a run that is whole, holds all that resuming takes, and is of the model.
+
+    Args:
+        work_dir: The run's folder, which may have been renamed.
+        folder: Where its checkpoints are, the same or another one.
+        template: How their names are made, such as ``'epoch_{}.pth'``.
+        model: The model, without what wraps it.
+
+    Returns:
+        The checkpoint, and why others are not taken.
+    """
+    run = Run.read(work_dir)
+    passed_over, steps = list[str](), dict[Path, int]()
+    for path in candidates(work_dir, folder, template):
+        try:
+            # Their order first; the check sums of all tensors only of those that are to be taken. What is no archive
+            # is damaged, or older than them.
+            content = load_pickle(path, check=not zipfile.is_zipfile(path))
+            _check(content, path, run)
+            steps[path] = content['meta']['iter']
+        except (OSError, ValueError) as error:
+            passed_over.append(str(error))
+    for path in sorted(steps, key=lambda path: (steps[path], path.name), reverse=True):
+        try:
+            check_resumable(path, model)
+            return Found(path, passed_over)
+        except (OSError, ValueError) as error:
+            passed_over.append(str(error))
+    return Found(None, passed_over)
+
+
+def check_resumable(path: str | os.PathLike, model: nn.Module) -> None:
+    """Check that a run can go on from a checkpoint.
+
+    Args:
+        path: The file.
+        model: The model, without what wraps it.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is damaged, holds weights only, or is of another model.
+    """
+    content = load_pickle(Path(path))
+    _check(content, Path(path), None)
+    theirs = {re.sub(r'^module\.', '', name): tensor for name, tensor in content['state_dict'].items()}
+    own = model.state_dict()
+    different = [name for name in {**own, **theirs} if name not in own or name not in theirs
+                 or own[name].shape != theirs[name].shape]
+    if different:
+        raise ValueError(f'{path} is of another model: {len(different)} of the {len(own)} tensors differ '
+                         f'({shorten(different)}), so it was not resumed; correct the config, or start from it with '
+                         'load_from.')
+
+
+def last_checkpoint(work_dir: str | os.PathLike) -> Path | None:
+    """The checkpoint that a work dir names as its last, wherever the work dir is now; ``None`` where there is none."""
+    work_dir = Path(work_dir)
+    try:
+        text = (work_dir / _POINTER).read_text(encoding='utf-8').strip()
+    except (OSError, ValueError):
+        return None
+    path = Path(text)
+    # mmengine's own is relative to the folder that it was started in, or absolute.
+    return next((each for each in (work_dir / path, path, work_dir / path.name) if text and each.is_file()), None)
+
+
+def note_last(work_dir: str | os.PathLike, checkpoint: str) -> None:
+    """Note the last checkpoint of a work dir, relative to it, so that it may be moved.
+
+    Args:
+        work_dir: The folder.
+        checkpoint: Path or URL of the checkpoint.
+    """
+    write_whole(Path(work_dir) / _POINTER, checkpoint if '://' in checkpoint else os.path.relpath(checkpoint, work_dir))
+
+
+def candidates(work_dir: str | os.PathLike, folder: str | os.PathLike, template: str) -> list[Path]:
+    """The checkpoints of a work dir by their names, and what it names as its last one. See :func:`find_newest`."""
+    names = re.compile('|'.join([re.escape(template).replace(r'\{\}', r'\d+'), r'epoch_\d+\.pth',
+                                 r'(stopped_)?iter_\d+\.pth']))
+    found = [path for path in Path(folder).glob('*') if names.fullmatch(path.name) and path.is_file()]
+    last = last_checkpoint(work_dir)
+    if last is not None and not any(path.samefile(last) for path in found):
+        found.append(last)
+    return sorted(found)
+
+
+def _check(content: Any, path: Path, run: Run | None) -> None:
+    """Check that a checkpoint holds all that resuming takes, and is of the run, if one is given."""
+    content = content if isinstance(content, Mapping) else {}
+    missing = [key for key in ('state_dict', 'optimizer', 'message_hub', 'meta') if
+               not isinstance(content.get(key), Mapping)]
+    missing += [f'meta.{key}' for key in ('epoch', 'iter') if 'meta' not in missing and
+                not isinstance(content['meta'].get(key), int)]
+    if missing:
+        raise ValueError(f'{path} holds {"weights only" if "optimizer" in missing else "no whole state of a run"}: it '
+                         f'lacks {", ".join(missing)}, so it cannot be resumed; start from it with load_from.')
+    noted = content.get(STATE) or {}
+    name = noted.get('run') if isinstance(noted, Mapping) else None
+    if run is not None and name != run.name and (name is not None or path.name in run.earlier):
+        raise ValueError(f'{path} is of an earlier run in this folder: to go on with that one, name it in --resume '
+                         f'{path}.')

@@ -1,0 +1,179 @@
+"""Checkpoints are whole or not there, whatever fails, and the newest whole one is resumed."""
+
+import resource
+import shutil
+import signal
+
+import pytest
+import torch
+from mmengine.hooks import CheckpointHook
+
+from focalnet_mm.run.resuming import STATE, check_resumable, last_checkpoint
+from focalnet_mm.run.whole_checkpoints import UnsavedError
+from tests.helpers.long_runs import STEPS, Kill, KilledError, different, files, killed_at_file, long_run, tensors
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A work dir in which a run of three epochs was killed in the last, with all its checkpoints; and how it ends."""
+    folder = tmp_path_factory.mktemp('trained')
+    with pytest.raises(KilledError):
+        long_run(folder / 'killed', kill=Kill(step=11), **ALL).train()
+    runner = long_run(folder / 'whole', **ALL)
+    runner.train()
+    return folder / 'killed', tensors(runner)
+
+
+ALL = dict(hook=dict(max_keep_ckpts=-1, save_best=None))
+
+
+@pytest.fixture
+def work_dir(trained, tmp_path):
+    return shutil.copytree(trained[0], tmp_path / 'work')
+
+
+def resume(work_dir, log_of, **settings):
+    """What was resumed, what was said of it, and what the run ends with."""
+    runner = long_run(work_dir, resume=True, **{**ALL, **settings})
+    told = log_of(runner)
+    runner.train()
+    return runner._load_from, [line for line in told if line.startswith('Not resumed')], tensors(runner)
+
+
+class TestResume:
+
+    def test_a_renamed_work_dir(self, trained, work_dir, log_of):
+        assert (work_dir / 'last_checkpoint').read_text() == 'epoch_2.pth'
+        taken, told, found = resume(work_dir, log_of)
+        assert (taken, told) == (str(work_dir / 'epoch_2.pth'), [])
+        assert not different(found, trained[1])
+
+    @pytest.mark.parametrize('pointer', ['', 'epoch_9.pth', '/nowhere/epoch_2.pth', None])
+    def test_any_pointer(self, pointer, work_dir, log_of):
+        (work_dir / 'last_checkpoint').unlink()
+        if pointer is not None:
+            (work_dir / 'last_checkpoint').write_text(pointer)
+        assert resume(work_dir, log_of)[0] == str(work_dir / 'epoch_2.pth')
+
+    def test_damaged_ones_are_passed_over(self, trained, work_dir, log_of):
+        """Each with its reason, and the run ends as it would have."""
+        content = (work_dir / 'epoch_2.pth').read_bytes()
+        (work_dir / 'epoch_2.pth').write_bytes(content[:len(content) // 2])
+        flipped = bytearray(content)
+        flipped[len(content) // 2] ^= 1
+        (work_dir / 'epoch_3.pth').write_bytes(flipped)
+        weights = torch.load(work_dir / 'epoch_1.pth', weights_only=False)['state_dict']
+        torch.save(dict(state_dict=weights), work_dir / 'epoch_4.pth')
+        (work_dir / 'epoch_5.pth').touch()
+        taken, told, found = resume(work_dir, log_of)
+        assert taken == str(work_dir / 'epoch_1.pth')
+        assert not different(found, trained[1])
+        for name, reason in (('epoch_2', 'is damaged'), ('epoch_3', 'is damaged'), ('epoch_4', 'holds weights only'),
+                             ('epoch_5', 'is damaged')):
+            assert any(f'{name}.pth' in line and reason in line for line in told), (name, told)
+
+    def test_of_another_model(self, work_dir, log_of):
+        content = torch.load(work_dir / 'epoch_2.pth', weights_only=False)
+        content['state_dict']['layer.weight'] = torch.zeros(3, 8)
+        torch.save(content, work_dir / 'epoch_2.pth')
+        taken, told, _ = resume(work_dir, log_of)
+        assert taken == str(work_dir / 'epoch_1.pth')
+        assert 'epoch_2.pth is of another model: 1 of the' in told[0]
+
+    def test_named_ones_are_checked_too(self, work_dir):
+        model = long_run(work_dir.parent / 'x').model
+        torch.save(dict(state_dict=model.state_dict()), work_dir / 'x.pth')
+        with pytest.raises(ValueError, match=r'x\.pth holds weights only: it lacks optimizer, message_hub, meta, so'):
+            long_run(work_dir, resume=True, load_from=str(work_dir / 'x.pth')).train()
+        check_resumable(work_dir / 'epoch_1.pth', model)
+
+    def test_an_earlier_run_in_the_folder(self, work_dir, log_of):
+        """Killed before its first checkpoint, a new run is not taken for the old one."""
+        runner = long_run(work_dir, kill=Kill(step=2), **ALL)
+        told = log_of(runner)
+        with pytest.raises(KilledError):
+            runner.train()
+        assert any(f'{work_dir} holds checkpoints of an earlier run: epoch_1.pth, epoch_2.pth.' in line
+                   for line in told)
+        taken, told, _ = resume(work_dir, log_of)
+        assert taken is None
+        assert [line.endswith(f'name it in --resume {work_dir}/epoch_{i}.pth.') for i, line in enumerate(told, 1)] == [
+            True, True]
+        assert torch.load(work_dir / 'epoch_2.pth', weights_only=False)['meta']['iter'] == 2 * STEPS
+
+    def test_a_run_of_mmengine_s_own_hook(self, tmp_path, log_of):
+        """It is resumed, with a word that its random states are not known."""
+        with pytest.raises(KilledError):
+            long_run(tmp_path, kind='CheckpointHook', kill=Kill(step=7), **ALL).train()
+        runner = long_run(tmp_path, resume=True, kill=Kill(step=6), **ALL)
+        told = log_of(runner)
+        with pytest.raises(KilledError):
+            runner.train()
+        assert any('holds no random states' in line for line in told)
+        # Still before its own first checkpoint.
+        assert resume(tmp_path, log_of)[0] == str(tmp_path / 'epoch_1.pth')
+
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+    runner = long_run(tmp_path_factory.mktemp('undisturbed'))
+    runner.train()
+    return tensors(runner), files(tmp_path_factory.getbasetemp() / runner.work_dir.rpartition('/')[2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [0, 3, 8, 14, 18])
+def test_killed_while_it_writes(number, undisturbed, tmp_path):
+    """One checkpoint is kept, so at each of these moments it must be whole. Beside it lies nothing in the end."""
+    assert killed_at_file(number, tmp_path)
+    runner = long_run(tmp_path, resume=True)
+    runner.train()
+    assert not different(tensors(runner), undisturbed[0])
+    assert files(tmp_path) == undisturbed[1]
+
+
+class TestFullDisk:
+    """A limit of the size of files stands for it: the error comes from the system, in the middle of a write."""
+
+    @pytest.fixture
+    def limit(self):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+    def test_that_is_emptied_again(self, limit, undisturbed, tmp_path, log_of):
+        """The older checkpoint stays meanwhile, the best one too, and the run ends as if nothing had been."""
+        class Room(Kill):
+            def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+                if runner.iter == STEPS:
+                    limit(4096)
+                if runner.iter == 2 * STEPS:
+                    seen.extend([files(tmp_path), last_checkpoint(tmp_path).name])
+                    check_resumable(tmp_path / 'epoch_1.pth', runner.model)
+                    limit(resource.RLIM_INFINITY)
+
+        seen = []
+        runner = long_run(tmp_path, kill=Room())
+        told = log_of(runner)
+        runner.train()
+        assert seen == [['best_acc_epoch_1.pth', 'epoch_1.pth'], 'epoch_1.pth']
+        assert any('epoch_2.pth could not be written: File too large. The older' in line for line in told)
+        assert not different(tensors(runner), undisturbed[0])
+        assert 'epoch_3.pth' in files(tmp_path)
+        assert 'epoch_1.pth' not in files(tmp_path)
+
+    def test_to_the_end(self, limit, tmp_path):
+        runner = long_run(tmp_path, kill=Kill(step=2 * STEPS + 1, do=lambda: limit(4096)))
+        with pytest.raises(UnsavedError, match=r'last checkpoint is missing: .*epoch_3\.pth could not be written: F'):
+            runner.train()
+        assert 'epoch_2.pth' in files(tmp_path)
+
+
+def test_what_a_checkpoint_holds_is_mmengine_s(trained):
+    """And one part more."""
+    assert CheckpointHook.priority == 'VERY_LOW'
+    content = torch.load(trained[0] / 'epoch_2.pth', weights_only=False)
+    assert set(content) == {'meta', 'state_dict', 'message_hub', 'optimizer', 'param_schedulers', 'ema_state_dict',
+                            STATE}
