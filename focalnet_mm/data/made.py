@@ -1,4 +1,5 @@
-"""A folder that was made here, and what of it: a file in it lists the others, so that a user's are never taken for ours."""
+"""A folder that was made here, and what of it: a file in it lists the others, so that none of a user's is taken for
+ours."""
 
 from __future__ import annotations
 

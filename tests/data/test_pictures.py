@@ -3,7 +3,6 @@
 import itertools
 import unicodedata
 
-import cv2
 import numpy as np
 import pytest
 

@@ -152,8 +152,9 @@ class TestExistingFolders:
         # Of an earlier version, without a list; forged or damaged ones.
         '{"version": 1, "train": 2, "val": 1, "size": 32, "seed": 0}', '{"version": 1, "files": "all"}',
         '{"version": 1, "files": ["../keep.txt"]}', '{"version": 1, "files": ["coco/../../keep.txt"]}',
-        '{"version": 1, "files": ["KEEP"]}', '{"version": 1, "files": ["link/keep.txt"]}', '{"version": 1, "files": [""]}',
-        '{"version": 1, "files": [".."]}', '{"version": 1, "files": [3]}', '{"shapes": "of my own"}', '[]', 'no JSON'])
+        '{"version": 1, "files": ["KEEP"]}', '{"version": 1, "files": ["link/keep.txt"]}',
+        '{"version": 1, "files": [""]}', '{"version": 1, "files": [".."]}', '{"version": 1, "files": [3]}',
+        '{"shapes": "of my own"}', '[]', 'no JSON'])
     def test_without_a_list_nothing_is_removed(self, marker, tmp_path):
         folder = tmp_path / 'x'
         write_dataset(folder, train=2, val=1, size=32)
