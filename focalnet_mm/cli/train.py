@@ -47,6 +47,10 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
     with in_one_sentence(parser, (Exception,), cfg):
         runner, check = build_runner(cfg)
-        keep_long_runs(runner, start_from)
+        hook = keep_long_runs(runner, start_from)
     with in_one_sentence(parser, (Exception,), cfg, lambda: check.passed):
-        runner.train()
+        try:
+            runner.train()
+        finally:
+            if hook is not None:
+                hook.give_signals_back()

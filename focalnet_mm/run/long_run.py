@@ -81,7 +81,7 @@ class LongRunHook(WholeCheckpointHook):
             tell_damaged(getattr(getattr(each, 'dataloader', None), 'dataset', None), f'{split}_dataloader.dataset',
                          runner.cfg)
         runner.visualizer.add_scalars = _going_on(runner.visualizer.add_scalars, runner)
-        self._handlers.close()
+        self.give_signals_back()
         self._stop = self._handlers.enter_context(stop_on_signals(self._signals, patient=True))
         self._seeded = getattr(getattr(loop, 'dataloader', None), 'num_workers', 0) > 0
         # Workers that stay draw a number when they start, and a resumed run starts them anew.
@@ -158,8 +158,12 @@ class LongRunHook(WholeCheckpointHook):
         self._before_val = None
 
     def after_train(self, runner: Runner) -> None:
-        self._handlers.close()
+        self.give_signals_back()
         super().after_train(runner)
+
+    def give_signals_back(self) -> None:
+        """Let signals do what they did before the training; for whoever goes on after one that failed."""
+        self._handlers.close()
 
     def state_of(self, runner: Runner) -> dict[str, Any]:
         """What a checkpoint notes of the run, and all that a resumed one needs. All processes take part."""
@@ -240,7 +244,7 @@ class LongRunHook(WholeCheckpointHook):
         barrier()
         runner.logger.warning(f'{signal.name if signal else "A signal"} came: the run ends after step {step}. '
                               f'{self._before(runner)} Go on with --resume.')
-        self._handlers.close()
+        self.give_signals_back()
         raise SystemExit(self._stop.status)
 
     def _forget_stops(self, runner: Runner, but: str = '') -> None:
@@ -251,7 +255,7 @@ class LongRunHook(WholeCheckpointHook):
                     path.unlink(missing_ok=True)
 
     def _diverged(self, runner: Runner, told: str) -> NoReturn:
-        self._handlers.close()
+        self.give_signals_back()
         raise DivergedError(told)
 
     def _before(self, runner: Runner) -> str:
@@ -259,24 +263,28 @@ class LongRunHook(WholeCheckpointHook):
         return f'The last checkpoint is {last}.' if last else 'There is no checkpoint.'
 
 
-def keep_long_runs(runner: Runner, start_from: str | None = None) -> None:
+def keep_long_runs(runner: Runner, start_from: str | None = None) -> LongRunHook | None:
     """Let a runner do as :class:`LongRunHook` does, with the settings of its own ``CheckpointHook``.
 
     Args:
         runner: The runner before its training. Where it has no ``CheckpointHook``, or one of another kind, it is left
             as it is, which the log tells.
         start_from: What to load where there is nothing to resume.
+
+    Returns:
+        The runner's hook, where it has one now.
     """
     for i, hook in enumerate(runner.hooks):
         if type(hook) is CheckpointHook:
             taken = LongRunHook(start_from=start_from)
             taken.__dict__.update(vars(hook))
             runner.hooks[i] = taken
-            return
+            return taken
         if isinstance(hook, WholeCheckpointHook):
             hook._start_from = hook._start_from or start_from
-            return
+            return hook if isinstance(hook, LongRunHook) else None
     runner.logger.info('The config has a checkpoint hook of its own or none: checkpoints are written as it does.')
+    return None
 
 
 def _set_epoch(loader: Any, epoch: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal as signals
 import threading
 from collections.abc import Iterator, Sequence
@@ -38,11 +39,18 @@ def stop_on_signals(numbers: Sequence[int] = (signals.SIGINT, signals.SIGTERM),
 
     Returns:
         A context that gives what to ask between two steps of the work. In other threads than the main one it is never
-        true, since Python hands signals to the main one.
+        true, since Python hands signals to the main one. Forked children, such as workers of a data loader, leave it to
+        their parent what becomes of signals, but for SIGTERM.
     """
-    stop = Stop()
+    stop, owner = Stop(), os.getpid()
 
     def wish(number: int, _: FrameType | None) -> None:
+        if os.getpid() != owner:
+            # A pool waits until SIGTERM has ended its processes.
+            if number == signals.SIGTERM:
+                signals.signal(number, signals.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
         if stop and (number == signals.SIGINT or not patient):
             raise KeyboardInterrupt
         stop.signal = signals.Signals(number)

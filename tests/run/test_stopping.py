@@ -1,8 +1,10 @@
 """Signals as a wish to stop."""
 
+import multiprocessing
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -53,3 +55,16 @@ def test_a_patient_one_waits_for_a_person():
         assert stop.signal is signal.SIGTERM
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 0)])
+def test_a_forked_child_ends_for_its_parent_alone(number, status):
+    """A pool, as mmdet's metrics of VOC have it, waits for children that it ended with SIGTERM."""
+    with stop_on_signals() as stop:
+        child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(1,))
+        child.start()
+        os.kill(child.pid, number)
+        child.join(20)
+        assert not child.is_alive()
+        assert child.exitcode == status
+        assert not stop
