@@ -125,6 +125,13 @@ def test_places_that_cannot_be(new, forms, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['file']
 
 
+def test_kinds_to_fix_are_looked_at_first(new, monkeypatch):
+    """Not after an hour of looking at pictures."""
+    monkeypatch.setattr('focalnet_mm.new.project.read_data', None)
+    with pytest.raises(ValueError, match="there is no problem 'outsid': name some of missing, "):
+        new('coco', fix=('outsid',), **THIN)
+
+
 @pytest.mark.parametrize(('form', 'options', 'said'), [
     ('voc', THIN, '--base .*maskrcnn_focalnet_t_shapes.py learns instances, and .* holds boxes: give another config'),
     ('coco', dict(THIN, method='atss'), '--base names the whole model: leave out --method and --arch'),
