@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .classes import relabel, things_first
-from .folder import Folder, split_of
+from .folder import OTHER_ENDINGS, Folder, split_of
 from .headers import Header, read_header
 from .masks import check_segmentation
 from .progress import track
@@ -171,6 +171,7 @@ class Collector:
         if data.stuff:
             things_first(data)
         self._pass_by_labels(data)
+        self._pass_by_pictures(data)
         for kind, count in Counter(problem.kind for problem in self.problems).items():
             example = next(problem for problem in self.problems if problem.kind == kind)
             done = ': left out' if example.done == 'left out' else ''
@@ -190,6 +191,23 @@ class Collector:
                   'by beside objects.')
         kept = [label for label in range(len(data.classes)) if label not in whole]
         relabel(data, [kept.index(label) if label in kept else None for label in range(len(data.classes))])
+
+    def _pass_by_pictures(self, data: OwnData) -> None:
+        """Say what is read of no picture: those that no annotation names, and those in forms that are not read."""
+        others = [path for path in self.folder.ending(*OTHER_ENDINGS) if path not in self.pictures]
+        if others:
+            endings = ', '.join(sorted({path.suffix.lower() for path in others}))
+            self.tell(f'{len(others)} files are not read, {self.folder.relative(others[0])} among them: convert '
+                      f'pictures in {endings} to JPEG or PNG.')
+        if data.format == 'labelmaps':
+            return
+        # Label maps and segments bear the names of pictures.
+        stems = {path.stem for path in self.pictures}
+        without = [path for path in self.folder.pictures if path not in self.pictures
+                   and not (path.suffix.lower() == '.png' and path.stem in stems)]
+        if without:
+            self.tell(f'{len(without)} pictures are named by no annotation, {self.folder.relative(without[0])} among '
+                      'them: passed by.')
 
     def _task(self, pictures: list[Picture]) -> str:
         if any(picture.label_map for picture in pictures):

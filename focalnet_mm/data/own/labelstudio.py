@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from .collecting import Collector
-from .folder import Folder, split_of_name
+from .folder import Folder, Match, split_of_name
 from .masks import encode, rle_box
 from .records import Picture
 from .shapes import ellipse, turned_box
@@ -36,7 +36,7 @@ def read(out: Collector) -> None:
         results = _results(task)
         sizes = [(result.get('original_height') or 0, result.get('original_width') or 0) for result in results]
         picture = _picture(out, path, task, max(sizes, default=(0, 0)))
-        drawn = [entry for entry in task['annotations'] if not entry.get('was_cancelled')]
+        drawn = [entry for entry in task.get('annotations') or () if not entry.get('was_cancelled')]
         if len(drawn) > 1:
             out.note('several_annotators', f'task {task.get("id")} was annotated {len(drawn)} times: the first one was '
                      'taken', picture.path)
@@ -64,12 +64,21 @@ def _picture(out: Collector, path: Path, task: Mapping[str, Any], size: tuple[in
     local = parse_qs(parts.query).get('d')
     name = unquote(local[0] if local else parts.path if parts.scheme or url.startswith('/data/') else url)
     last = name.rsplit('/', 1)[-1]
-    if out.folder.find(name, path.parent) is None and (uploaded := _UPLOADED.match(last)):
+    # What comes before the name is a place on the server, which nobody need be told.
+    match = out.folder.find(name, path.parent) or out.folder.find(last, path.parent)
+    if match is None and (uploaded := _UPLOADED.match(last)):
         name = last[uploaded.end():]
-    # What comes before the name is a place on the server.
-    if out.folder.find(last, path.parent) and not out.folder.find(name, path.parent).certain:  # type: ignore[union-attr]
-        name = last
-    return out.named(name, path.parent, split_of_name(path.stem), size)
+        match = out.folder.find(name, path.parent) or _renamed(out.folder, name)
+    return out.named(str(match.path) if match else name, path.parent, split_of_name(path.stem), size)
+
+
+def _renamed(folder: Folder, name: str) -> Match | None:
+    """The one picture that an upload gave this name: Django puts ``_`` for blanks and leaves out most other signs.
+
+    Source: ``django.utils.text.get_valid_filename``.
+    """
+    found = [path for path in folder.pictures if re.sub(r'[^-\w.]', '', path.name.strip().replace(' ', '_')) == name]
+    return Match(found[0], True) if len(found) == 1 else None
 
 
 def _read_result(out: Collector, picture: Picture, result: Mapping[str, Any], where: str) -> None:

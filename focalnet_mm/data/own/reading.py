@@ -103,6 +103,10 @@ def read_data(root: str | os.PathLike, format: str | None = None, tell: Callable
         raise ValueError(f'{folder.root} holds annotations in the format {format}, but of no picture.')
     if not data.classes:
         raise ValueError(f'{folder.root} holds no class: nothing in its annotations ({format}) has a name.')
+    if data.task in ('boxes', 'instances') and not any(picture.annotations for picture in data.pictures):
+        where = '; label files belong into labels beside images, or beside each picture' if format == 'yolo' else ''
+        raise ValueError(f'{folder.root} holds no object: its annotations ({format}) list {len(data.classes)} classes, '
+                         f'but show nothing in {len(data.pictures)} pictures{where}.')
     return data
 
 
