@@ -238,8 +238,8 @@ def _name_classes(out: Collector, numbers: list[int], example: Path) -> None:
                     if isinstance(value, int)}
         out.palette = [by_label[label] for label in range(len(out.classes))]
     if IGNORED in numbers and IGNORED not in out.map_values:
-        out.tell(f'The value {IGNORED} of the label maps is taken for no class: where it is one, number the lines of the '
-                 f'list of classes, "{IGNORED} name".')
+        out.tell(f'The value {IGNORED} of the label maps is taken for no class: where it is one, number the lines of '
+                 f'the list of classes, "{IGNORED} name".')
     known = {_number(value) for value in out.map_values}
     for number in sorted(set(values) - known):
         out.note('map_values', f'the value {_title(number)} of label maps is in no list of classes: such pixels have '

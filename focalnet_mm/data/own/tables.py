@@ -127,6 +127,8 @@ def _read_row(out: Collector, path: Path, columns: Mapping[str, str], row: Mappi
         out.note('malformed', f'line {number} of {path.name} names no picture', done='left out')
         return
     picture = _find(out, name, path, split, size)
+    if split not in (None, picture.split):
+        return  # of two splits the first counts
     labels = [out.label(label) for label in _labels(row, columns)]
     boxed = {'left', 'top', 'right', 'bottom'} <= columns.keys() or {'x', 'y', 'w', 'h'} <= columns.keys()
     if not boxed:

@@ -49,9 +49,13 @@ def read(out: Collector) -> None:
     keypoints = content.get('kpt_shape') or (0, 0)
     pose = int(keypoints[0]) * int(keypoints[1])
     pictures = list(_pictures(out, content, files[0]))
-    read_already = set()
+    read_already: set[Path | None] = set()
+    seen: set[Path] = set()
     for path, split in out.track(pictures, 'Reading pictures and labels'):
         picture = out.picture(path, split)
+        if path in seen:
+            continue
+        seen.add(path)
         label_file = _label_file(path, out.folder)
         read_already.add(label_file)
         # Without a label file, or with an empty one, a picture shows nothing of the classes.
@@ -93,7 +97,6 @@ def _names(names: Any, path: Path) -> list[str]:
 
 def _pictures(out: Collector, content: Mapping[str, Any], file: Path) -> Iterator[tuple[Path, str | None]]:
     """The pictures that ``train``, ``val`` and ``test`` name: folders, lists or files; without them all with labels."""
-    seen: set[Path] = set()
     named = [(split, entry) for split in SPLITS for entry in _entries(content.get(split) or content.get(
         dict(val='valid').get(split, split)))]
     for split, entry in named:
@@ -106,14 +109,13 @@ def _pictures(out: Collector, content: Mapping[str, Any], file: Path) -> Iterato
         elif place.is_dir():
             below = [path for path in out.folder.pictures if path.is_relative_to(place)]
             inside = below or sorted(path for path in place.rglob('*') if path.suffix.lower() in IMAGE_ENDINGS)
-            yield from ((path, split) for path in inside if path not in seen)
-            seen.update(inside)
+            yield from ((path, split) for path in inside)
         elif place.suffix.lower() in IMAGE_ENDINGS:
             yield place, split
         else:
             for line in filter(None, map(str.strip, read_text(place).splitlines())):
-                picture = out.named(line, place.parent, split)
-                yield picture.path, split
+                # Whose split it is has been said.
+                yield out.named(line, place.parent, split).path, None
     if not named:
         yield from ((path, split_of(out.folder.relative(path).parts[:-1])) for path in out.folder.pictures)
 

@@ -292,3 +292,43 @@ def test_what_becomes_of_255(lines, tmp_path, told):
     is_class = (read_label_map(data, data.pictures[0])[mask == 255] == 2).all()
     assert is_class == (lines is not None and '255' in lines)
     assert any('255 of the label maps is taken for no class' in line for line in told) != is_class
+
+
+class TestTwoSplits:
+    """Of a picture in two splits the first counts, and each of its objects once."""
+
+    @staticmethod
+    def check(folder):
+        data = read_data(folder, tell=quiet)
+        assert found(data) == {('images/a.jpg', 'train'): 1, ('images/b.jpg', 'val'): 1}
+        assert {(problem.kind, problem.picture.name) for problem in data.problems} == {('two_splits', 'a.jpg')}
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        for seed, name in enumerate('ab'):
+            save(tmp_path / f'images/{name}.jpg', seed)
+        return tmp_path
+
+    def test_coco(self, folder):
+        for split, names in (('train', 'a'), ('val', 'ab')):
+            (folder / f'{split}.json').write_text(json.dumps(dict(
+                images=[dict(id=name, file_name=f'images/{name}.jpg') for name in names],
+                categories=[dict(id=1, name='x')], annotations=[
+                    dict(id=name, image_id=name, category_id=1, bbox=[1, 1, 9, 9]) for name in names])))
+        self.check(folder)
+
+    @pytest.mark.parametrize('lists', [True, False])
+    def test_yolo(self, lists, folder):
+        for name in 'ab':
+            box_file(folder / f'labels/{name}.txt')
+        (folder / 'train.txt').write_text('images/a.jpg\nimages/a.jpg\n')
+        (folder / 'val.txt').write_text('images/a.jpg\nimages/b.jpg\n')
+        names = dict(train='train.txt', val='val.txt') if lists else dict(train='images/a.jpg', val='images')
+        (folder / 'data.yaml').write_text(json.dumps(dict(names=['x'], **names)))
+        self.check(folder)
+
+    def test_csv(self, folder):
+        for split, names in (('train', 'a'), ('val', 'ab')):
+            (folder / f'{split}.csv').write_text('path,label,x1,y1,x2,y2\n' + ''.join(
+                f'images/{name}.jpg,x,1,1,9,9\n' for name in names))
+        self.check(folder)
