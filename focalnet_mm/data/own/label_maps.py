@@ -26,10 +26,11 @@ NO_CLASS = -1
 #: The value that is ignored by custom, unless a list of classes reaches it.
 IGNORED = 255
 
-_WORDS = re.compile(r'(.*[_-])?(ann(ot(ation)?s?)?|gt(fine|coarse)?|labels?|masks?|seg(mentation)?s?|segmentationclass|'
-                    r'targets?)([_-]?(dir|maps?|pngs?|images?|ids?))?|(train|val|test)annot', re.IGNORECASE)
-_STEM_ENDING = re.compile(r'[_-](mask|label|labels|seg|gt|labelids|labeltrainids|gtfine_labelids|gtfine_labeltrainids|'
-                          r'annotation|l)$', re.IGNORECASE)
+_WORDS = re.compile(r'(.*[_-])?(ann(ot(ation)?s?)?|gt(fine|coarse)?|ground[_-]?truths?|labels?|masks?|'
+                    r'seg(mentation)?s?|segmentationclass|targets?)([_-]?(dir|maps?|pngs?|images?|ids?))?|'
+                    r'(train|val|test)annot', re.IGNORECASE)
+_STEM_ENDING = re.compile(r'[_-](mask|label|labels|seg|segmentation|gt|groundtruth|labelids|labeltrainids|'
+                          r'gtfine_labelids|gtfine_labeltrainids|annotation|l)$', re.IGNORECASE)
 _PICTURE_ENDING = re.compile(r'[_-](leftimg8bit|image|img)$', re.IGNORECASE)
 # labelme2voc writes class_names.txt, Roboflow _classes.csv.
 _LISTS = ('classes.txt', 'labelmap.txt', 'labels.txt', 'class_dict.csv', 'classes.csv', 'label_colors.txt',

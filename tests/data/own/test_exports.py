@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from focalnet_mm.data.own import find_problems, read_data, read_label_map, split_data
+from focalnet_mm.data.own import find_problems, read_data, read_label_map, split_data, write_annotations
 
 
 def quiet(line):
@@ -108,6 +108,33 @@ class TestLabelMaps:
         data = read_data(tmp_path, tell=quiet)
         assert (data.format, data.classes) == ('labelmaps', ['background', 'car', 'road'])
         assert (read_label_map(data, data.pictures[0]) == mask).all()
+
+
+    def test_isic(self, tmp_path):
+        """The names of the ISIC archive's challenges."""
+        for folder in ('ISIC2018_Task1-2_Training_Input', 'ISIC2018_Task1_Training_GroundTruth'):
+            (tmp_path / folder).mkdir()
+        save(tmp_path / 'ISIC2018_Task1-2_Training_Input/ISIC_0000000.jpg')
+        mask = np.random.default_rng(0).choice([0, 255], size=(24, 32)).astype(np.uint8)
+        Image.fromarray(mask).save(tmp_path / 'ISIC2018_Task1_Training_GroundTruth/ISIC_0000000_segmentation.png')
+        data = read_data(tmp_path, tell=quiet)
+        assert (data.format, len(data.pictures)) == ('labelmaps', 1)
+        assert (read_label_map(data, data.pictures[0]) == mask // 255).all()
+
+    @pytest.mark.parametrize('name', ['a', 'a ', 'a (1) '])
+    def test_a_blank_before_the_ending(self, name, tmp_path):
+        """mmseg takes the blanks off a line, and puts the ending behind it (BaseSegDataset.load_data_list)."""
+        for seed, stem in enumerate((name, 'b')):
+            save(tmp_path / f'set/images/{stem}.jpg', seed)
+            (tmp_path / 'set/masks').mkdir(exist_ok=True)
+            Image.fromarray(np.eye(24, 32, dtype=np.uint8)).save(tmp_path / f'set/masks/{stem}.png')
+        data = read_data(tmp_path / 'set', tell=quiet)
+        split_data(data)
+        for written in write_annotations(data, tmp_path / 'out').values():
+            for line in written.ann_file.read_text().splitlines():
+                for kind, ending in (('img_path', 'img_suffix'), ('seg_map_path', 'seg_map_suffix')):
+                    folder = written.data_root / written.data_prefix[kind]
+                    assert (folder / (line.strip() + written.settings[ending])).is_file()
 
 
 class TestYolo:
