@@ -209,7 +209,8 @@ def _drop_classes(data: OwnData, problems: list[Problem], subjects: _Subjects) -
 
 
 _CURES: dict[str, Callable[[OwnData, list[Problem], _Subjects], None]] = dict(
-    missing=_leave_out_pictures, unreadable=_leave_out_pictures, damaged=_leave_out_pictures, exif=_exif, size=_size,
+    missing=_leave_out_pictures, unreadable=_leave_out_pictures, damaged=_leave_out_pictures,
+    unloadable=_leave_out_pictures, exif=_exif, size=_size,
     corners=_corners, nan=_leave_out_objects, inverted=_mend_boxes(_exchange_sides), empty=_leave_out_objects,
     outside=_mend_boxes(_clip), repeated=_leave_out_objects, equal_names=_merge_classes, unused_class=_drop_classes,
     leak=_leave_out_pictures, near_leak=_leave_out_pictures, duplicate=_leave_out_pictures,

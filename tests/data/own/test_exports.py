@@ -1,13 +1,22 @@
 """Folders as tools, archives and competitions leave them."""
 
+import contextlib
 import json
 import unicodedata
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from focalnet_mm.data.own import find_problems, read_data, read_label_map, split_data, write_annotations
+from focalnet_mm.data.own import (
+    find_problems,
+    fix_data,
+    read_data,
+    read_label_map,
+    split_data,
+    write_annotations,
+)
 
 
 def quiet(line):
@@ -359,3 +368,23 @@ class TestTwoSplits:
             (folder / f'{split}.csv').write_text('path,label,x1,y1,x2,y2\n' + ''.join(
                 f'images/{name}.jpg,x,1,1,9,9\n' for name in names))
         self.check(folder)
+
+
+def test_what_the_libraries_cannot_load(tmp_path):
+    """OpenCV, which mmcv loads pictures with, is asked itself."""
+    for mode in ('L', 'RGB', 'CMYK', 'I', 'F', 'P'):
+        for ending in ('tif', 'jpg', 'png'):
+            path = tmp_path / f'a/{mode}.{ending}'
+            path.parent.mkdir(exist_ok=True)
+            with contextlib.suppress(OSError):
+                Image.fromarray(np.eye(24, 32) * 255).convert(mode).save(path)
+    # An ending that tells another form than the content has.
+    Image.new('RGB', (32, 24)).save(tmp_path / 'a/icon.jpg', format='ICO')
+    data = read_data(tmp_path, tell=quiet)
+    find_problems(data)
+    refused = {picture.path for picture in data.pictures if cv2.imread(str(picture.path)) is None}
+    found = {problem.picture for problem in data.problems if problem.kind in ('unloadable', 'unreadable', 'damaged')}
+    assert refused == found
+    assert 'icon.jpg' in {path.name for path in refused}
+    fix_data(data, ['unloadable', 'unreadable', 'damaged'])
+    assert not refused & {picture.path for picture in data.pictures}
