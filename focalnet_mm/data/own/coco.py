@@ -31,7 +31,8 @@ def read(out: Collector) -> None:
     labels = {path: _declare(content, out) for path, content in chosen.items()}
     for path, content in chosen.items():
         split = _split(out, path)
-        pictures, elsewhere = {}, set()
+        pictures: dict[Any, Picture] = {}
+        elsewhere: set[Any] = set()
         for image in out.track(content['images'], f'Reading the pictures of {path.name}'):
             pictures[image.get('id')] = out.named(str(image.get('file_name', '')), path.parent, split,
                                                   (image.get('height') or 0, image.get('width') or 0))

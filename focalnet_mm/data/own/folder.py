@@ -24,8 +24,8 @@ _BESIDE = 'annotations|data|images?|imgs?|labels|masks|obj|photos|pictures'
 _SPLIT_FOLDER = re.compile(rf'(?:(?:{_BESIDE})[_-])?({"|".join(_SPLITS)})(?:[_-]?(?:{_BESIDE}|set|\d{{4}}))?')
 #: Of pictures in forms that OpenCV or Pillow may not know.
 OTHER_ENDINGS = ('.avif', '.cr2', '.dng', '.heic', '.heif', '.jfif', '.jp2', '.jpe', '.jxl', '.nef', '.psd', '.svg')
-# Of archives that were packed elsewhere.
-_PASSED_BY = ('__MACOSX',)
+# Of archives that were packed elsewhere, and of systems: Synology's @eaDir has a small copy of each picture.
+_PASSED_BY = ('__MACOSX', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found')
 
 
 class Match(NamedTuple):
@@ -60,6 +60,7 @@ class Folder:
 
     Raises:
         NotADirectoryError: There is no such folder.
+        PermissionError: A folder in it cannot be listed.
     """
 
     def __init__(self, root: str | os.PathLike) -> None:
@@ -178,7 +179,7 @@ class Folder:
 def _walk(root: Path) -> Iterator[Path]:
     """All files, through links too, each real folder once."""
     seen: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=_refuse, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
             folders.clear()
@@ -186,8 +187,16 @@ def _walk(root: Path) -> Iterator[Path]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if name[0] != '.' and name not in _PASSED_BY)
         for name in names:
-            if name[0] != '.' and os.path.isfile(path := os.path.join(folder, name)):
-                yield Path(path)
+            path = Path(folder, name)
+            # A picture whose link leads nowhere is said when it is read.
+            if name[0] != '.' and (path.is_file() or (path.suffix.lower() in IMAGE_ENDINGS and path.is_symlink()
+                                                      and not path.exists())):
+                yield path
+
+
+def _refuse(error: OSError) -> None:
+    raise PermissionError(f'{error.filename} cannot be listed ({error.strerror}): make it readable, or name a folder '
+                          'without it.') from None
 
 
 def _plain(name: str) -> str:

@@ -42,7 +42,8 @@ def find_groups(data: OwnData) -> dict[Path, str]:
         Groups by path; none where nothing shows groups.
     """
     folders = {picture.path: _relative(data, picture.path).rpartition('/')[0] for picture in data.pictures}
-    names, sources = {}, {}
+    names: dict[Path, str] = {}
+    sources: dict[Path, str] = {}
     for path, folder in folders.items():
         copy = _AUGMENTED.fullmatch(path.stem)
         sources[path] = f'{folder}/{copy[1] if copy else path.stem}'.lstrip('/')

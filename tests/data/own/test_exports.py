@@ -1,7 +1,9 @@
 """Folders as tools, archives and competitions leave them."""
 
 import contextlib
+import errno
 import json
+import os
 import unicodedata
 
 import cv2
@@ -388,3 +390,44 @@ def test_what_the_libraries_cannot_load(tmp_path):
     assert 'icon.jpg' in {path.name for path in refused}
     fix_data(data, ['unloadable', 'unreadable', 'damaged'])
     assert not refused & {picture.path for picture in data.pictures}
+
+
+def test_links_that_lead_nowhere_are_said(tmp_path, told):
+    for seed, name in enumerate(('cat/a', 'dog/b')):
+        save(tmp_path / f'{name}.jpg', seed)
+    (tmp_path / 'cat/gone.jpg').symlink_to(tmp_path / 'disk/gone.jpg')
+    data = read_data(tmp_path, tell=told.append)
+    gone = [picture.path for picture in data.pictures if not picture.path.exists()]
+    assert [(problem.kind, problem.picture) for problem in data.problems] == [('unreadable', path) for path in gone]
+    assert [path.name for path in gone] == ['gone.jpg']
+    assert any('cat/gone.jpg cannot be read' in line for line in told)
+
+
+@pytest.mark.parametrize('name', ['__MACOSX/cat/._a.jpg', 'cat/@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg',
+                                  '$RECYCLE.BIN/S-1-5/a.jpg', '.ipynb_checkpoints/a.jpg', 'cat/._a.jpg'])
+def test_what_systems_leave_behind(name, tmp_path):
+    """Names that macOS, Synology, Windows and Jupyter give."""
+    for seed, own in enumerate(('cat/a.jpg', 'dog/b.jpg')):
+        save(tmp_path / own, seed)
+    save(tmp_path / name, 3)
+    (tmp_path / 'cat/Thumbs.db').touch()
+    data = read_data(tmp_path, tell=quiet)
+    assert {path for path, _ in found(data)} == {'cat/a.jpg', 'dog/b.jpg'}
+    assert data.classes == ['cat', 'dog']
+
+
+def test_folders_that_cannot_be_listed(tmp_path, monkeypatch):
+    """Not passed by, as os.walk would."""
+    for seed, name in enumerate(('cat/a', 'dog/b')):
+        save(tmp_path / f'{name}.jpg', seed)
+    scan = os.scandir
+
+    def refuses(path):
+        if os.fspath(path).endswith('dog'):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    # For root no folder is closed.
+    monkeypatch.setattr(os, 'scandir', refuses)
+    with pytest.raises(PermissionError, match=r'/dog cannot be listed \(Permission denied\): make it readable'):
+        read_data(tmp_path, tell=quiet)
