@@ -83,27 +83,28 @@ class Collector:
                 self.note('unreadable', f'{self.folder.relative(path)} cannot be read: {error}', path)
         return self._headers[path]
 
-    def picture(self, path: Path, split: str | None = None, size: tuple[int, int] | None = None) -> Picture:
+    def picture(self, path: Path, split: str | None = None, size: Sequence[Any] | None = None) -> Picture:
         """The record of a picture, which is made at its first mention.
 
         Args:
             path: The picture.
             split: The one that it is said to be in; told by its folders where nothing else does.
-            size: Height and width that the annotations name, if they do.
+            size: Height and width that the annotations name, if they do: numbers, or texts of some.
         """
+        said = [_side(value) for value in size or ()]
         if path not in self.pictures:
             header = self.header(path)
             height, width = (header.height, header.width) if header else (0, 0)
             split = split or split_of(self.folder.relative(path).parts[:-1])
             self.pictures[path] = Picture(path, height, width, split=split)
-            if header and size and all(size) and tuple(size) != (height, width):
-                self._other_size(path, header, size)
+            if header and said and all(said) and said != [height, width]:
+                self._other_size(path, header, (said[0], said[1]))
         elif split and self.pictures[path].split not in (None, split):
             self.note('two_splits', f'{self.folder.relative(path)} stands in {self.pictures[path].split} and in '
                       f'{split}: the first counts', path)
         return self.pictures[path]
 
-    def named(self, name: str, near: Path, split: str | None = None, size: tuple[int, int] | None = None,
+    def named(self, name: str, near: Path, split: str | None = None, size: Sequence[Any] | None = None,
               stem: str | None = None) -> Picture:
         """The record of the picture that an annotation names.
 
@@ -223,6 +224,14 @@ class Collector:
             self.tell(f'{len(objects) - with_mask} of {len(objects)} objects have no mask, so boxes are what all of '
                       'the data has.')
         return 'instances' if objects and with_mask == len(objects) else 'boxes'
+
+
+def _side(value: Any) -> int:
+    """A side in pixels; 0 where it is no number."""
+    try:
+        return int(float(value))
+    except (OverflowError, TypeError, ValueError):
+        return 0
 
 
 def polygon_box(polygons: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:

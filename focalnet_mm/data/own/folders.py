@@ -9,7 +9,7 @@ from pathlib import Path
 from .collecting import Collector
 from .folder import Folder, split_of
 
-__all__ = ['class_folders', 'read']
+__all__ = ['class_folders', 'read', 'without_class']
 
 # Folders that are called so hold pictures, not those of a class.
 _NO_CLASS = {'data', 'dataset', 'image', 'images', 'img', 'img_dir', 'imgs', 'jpegimages', 'photos', 'pictures'}
@@ -21,15 +21,26 @@ def class_folders(folder: Folder) -> dict[Path, str]:
     Returns:
         Nothing where a picture lies in no such folder.
     """
-    found: dict[Path, str] = {}
+    found = _classes(folder)
+    named = {path: name for path, name in found.items() if name is not None}
+    return named if len(named) == len(found) else {}
+
+
+def without_class(folder: Folder) -> Path | None:
+    """A picture that lies in no folder of a class, where others lie in such of several classes; else nothing."""
+    found = _classes(folder)
+    several = len({name for name in found.values() if name is not None}) > 1
+    return next((path for path, name in found.items() if name is None), None) if several else None
+
+
+def _classes(folder: Folder) -> dict[Path, str | None]:
+    found: dict[Path, str | None] = {}
     everything = _parts(folder)
     with_splits = _have_splits(everything)
     for path, parts in everything.items():
         while parts and with_splits and (parts[0].casefold() in _NO_CLASS or split_of(parts[:1])):
             del parts[0]
-        if not parts:
-            return {}
-        found[path] = parts[0]
+        found[path] = parts[0] if parts else None
     return found
 
 

@@ -117,6 +117,9 @@ def _choose(folder: Folder) -> str:
                          f'{"|".join(found)}, or the folder of one of them.')
     if not found:
         known = '; '.join(f'{name}: {form.holds}' for name, form in _FORMATS.items())
+        loose = folders.without_class(folder)
+        but = f'; {folder.relative(loose)} lies in no folder of a class, as others do: name the folder of these alone' \
+            if loose else ''
         raise ValueError(f'{folder.root} holds {len(folder.pictures)} pictures, but no annotations in a form that is '
-                         f'read ({known}).')
+                         f'read ({known}){but}.')
     return found[0]

@@ -121,8 +121,7 @@ def _read_row(out: Collector, path: Path, columns: Mapping[str, str], row: Mappi
 
     name = value('picture')
     split = split_of_name(value('split')) or split_of_name(path.stem)
-    size = tuple(int(float(value(side))) if value(side).replace('.', '', 1).isdecimal() else 0
-                 for side in ('height', 'width'))
+    size = value('height'), value('width')
     if not name:
         out.note('malformed', f'line {number} of {path.name} names no picture', done='left out')
         return
@@ -150,8 +149,8 @@ def _read_row(out: Collector, path: Path, columns: Mapping[str, str], row: Mappi
                  f'{", ".join(corners)}', picture.path, done='left out')
 
 
-def _find(out: Collector, name: str, path: Path, split: str | None, size: tuple[int, ...]) -> Picture:
+def _find(out: Collector, name: str, path: Path, split: str | None, size: tuple[str, str]) -> Picture:
     """A picture by its path, or by its name without ending, as competitions name them."""
     if '.' not in name and (found := out.folder.find_stem(name, path.parent, split)):
-        return out.picture(found, split, size)  # type: ignore[arg-type]
-    return out.named(name, path.parent, split, size)  # type: ignore[arg-type]
+        return out.picture(found, split, size)
+    return out.named(name, path.parent, split, size)

@@ -46,7 +46,7 @@ def read(out: Collector) -> None:
     claims = Counter(_claim(out, path, root) for path, root in roots)
     for path, root in out.track(roots, 'Reading pictures'):
         name = _file_name(path, root)
-        height, width = (int(_number(root.find(f'size/{side}')) or 0) for side in ('height', 'width'))
+        height, width = (root.findtext(f'size/{side}') for side in ('height', 'width'))
         split = splits.get(path.stem) or split_of(out.folder.relative(path).parts[:-1])
         claimed = _claim(out, path, root)
         own = out.folder.find_stem(path.stem, path.parent, split) if claims[claimed] > 1 else None

@@ -254,6 +254,14 @@ class TestFolders:
         assert data.classes == ['cat', 'dog']
         assert {picture.split for picture in data.pictures} == {split.strip('/') or None for split in splits}
 
+    def test_pictures_beside_them(self, tmp_path):
+        """Kaggle's test pictures, which nobody has sorted."""
+        for seed, name in enumerate(('train/cat/a', 'train/dog/b', 'test/1')):
+            save(tmp_path / f'{name}.jpg', seed)
+        with pytest.raises(ValueError, match=r'\); test/1\.jpg lies in no folder of a class, as others do: name the'):
+            read_data(tmp_path, tell=quiet)
+        assert read_data(tmp_path / 'train', tell=quiet).classes == ['cat', 'dog']
+
     @pytest.mark.parametrize('folder', ['cat', 'train/cat'])
     def test_one_class(self, folder, tmp_path):
         for seed in range(2):
@@ -431,3 +439,33 @@ def test_folders_that_cannot_be_listed(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'scandir', refuses)
     with pytest.raises(PermissionError, match=r'/dog cannot be listed \(Permission denied\): make it readable'):
         read_data(tmp_path, tell=quiet)
+
+
+@pytest.mark.parametrize(('form', 'size', 'kinds'), [
+    *((form, size, []) for form in ('coco', 'voc', 'cvat')
+      for size in (('24', '32'), ('24.0', '32.0'), ('0', '0'), ('nan', '32'), ('', ''))),
+    *((form, ('48', '64'), ['size']) for form in ('coco', 'voc', 'cvat'))])
+def test_sizes_in_words(form, size, kinds, tmp_path):
+    """Texts of numbers are numbers, and what is none says nothing of the picture of 32 × 24."""
+    save(tmp_path / 'a.jpg')
+    height, width = size
+    if form == 'coco':
+        (tmp_path / 'a.json').write_text(json.dumps(dict(
+            images=[dict(id=1, file_name='a.jpg', height=height, width=width)], categories=[dict(id=1, name='x')],
+            annotations=[dict(id=1, image_id=1, category_id=1, bbox=[2, 2, 8, 8])])))
+    elif form == 'voc':
+        TestVoc.xml(tmp_path / 'a.xml', 'a.jpg')
+        text = (tmp_path / 'a.xml').read_text()
+        (tmp_path / 'a.xml').write_text(text.replace(
+            '<object>', f'<size><height>{height}</height><width>{width}</width></size><object>'))
+    else:
+        (tmp_path / 'a.xml').write_text(
+            f'<annotations><image id="0" name="a.jpg" width="{width}" height="{height}">'
+            '<box label="x" xtl="2" ytl="2" xbr="10" ybr="10"/></image></annotations>')
+    data = read_data(tmp_path, tell=quiet)
+    assert [problem.kind for problem in data.problems] == kinds
+    fix_data(data, ['size'])
+    (_, _, right, bottom), = (annotation.box for picture in data.pictures for annotation in picture.annotations)
+    # VOC's last pixel belongs to the box.
+    whole = (9, 9) if form == 'voc' else (10, 10)
+    assert (right, bottom) == (tuple(side / 2 for side in whole) if kinds else whole)
