@@ -213,7 +213,8 @@ def _parts(name: str) -> list[str]:
 def _parallel(found: list[Path], near: Path) -> list[Path]:
     """Of several files those whose folders are called as the annotation's: ``images/dog`` beside ``labels/dog``."""
     tails = [_common_tail(path.parent, near.parts) for path in found]
-    return [path for path, tail in zip(found, tails) if tail == max(tails)]
+    most = max(tails, default=0)
+    return [path for path, tail in zip(found, tails) if tail == most]
 
 
 def _common_tail(path: Path, parts: Sequence[str]) -> int:

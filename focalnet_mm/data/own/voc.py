@@ -49,7 +49,7 @@ def read(out: Collector) -> None:
         height, width = (root.findtext(f'size/{side}') for side in ('height', 'width'))
         split = splits.get(path.stem) or split_of(out.folder.relative(path).parts[:-1])
         claimed = _claim(out, path, root)
-        own = out.folder.find_stem(path.stem, path.parent, split) if claims[claimed] > 1 else None
+        own = out.folder.find_stem(path.stem, path.parent, split) if claimed and claims[claimed] > 1 else None
         if own is not None and own != claimed:
             # A copied or renamed file: the challenge goes by the name of the XML.
             out.note('moved', f'{out.folder.relative(path)} names {name}, as another file does: '

@@ -38,11 +38,11 @@ def read(out: Collector) -> None:
     if not files:
         raise ValueError(f'{out.folder.root} holds no data.yaml with names, nor {" or ".join(_NAMES)} beside label '
                          'files: write a data.yaml with "names: [cat, dog]" and "train: images/train".')
-    # LabelImg writes its list into each folder.
-    if len({tuple(_lines(path)) for path in files}) > 1:
+    content = _load(files[0])
+    # LabelImg writes its list into each folder; a data.yaml names pictures of its own.
+    if len(files) > 1 and (content is not None or len({tuple(_lines(path)) for path in files}) > 1):
         raise ValueError(f'{out.folder.root} holds {len(files)} lists of YOLO classes, {files[0].name} and '
                          f'{out.folder.relative(files[1])} among them: name the folder of one data set.')
-    content = _load(files[0])
     if content is None:
         content = dict(names=_lines(files[0]))
     out.declare(_names(content['names'], files[0]))

@@ -180,6 +180,15 @@ class TestYolo:
         with pytest.raises(ValueError, match='holds 2 lists of YOLO classes'):
             read_data(tmp_path, tell=quiet)
 
+    def test_two_sets_of_equal_words(self, tmp_path):
+        """Neither is passed by."""
+        for name in ('a', 'b'):
+            save(tmp_path / f'{name}/images/{name}.jpg')
+            box_file(tmp_path / f'{name}/labels/{name}.txt')
+            (tmp_path / f'{name}/data.yaml').write_text('names: [x]\ntrain: images\n')
+        with pytest.raises(ValueError, match=r'holds 2 lists of YOLO classes, data\.yaml and b/data\.yaml among them'):
+            read_data(tmp_path, tell=quiet)
+
     def test_labels_of_no_picture(self, tmp_path):
         save(tmp_path / 'images/a.jpg')
         for name in ('a', 'gone'):
@@ -232,6 +241,14 @@ class TestVoc:
         assert {picture.path.stem: [data.classes[each.label] for each in picture.annotations]
                 for picture in data.pictures} == dict(a=['a'], b=['b'], c=['c'])
         assert [problem.kind for problem in data.problems] == ['moved']
+
+    def test_two_files_that_name_pictures_that_are_gone(self, tmp_path):
+        for seed, name in enumerate('ab'):
+            save(tmp_path / f'images/{name}.jpg', seed)
+            self.xml(tmp_path / f'annotations/{name}.xml', 'gone.jpg')
+        data = read_data(tmp_path, tell=quiet)
+        assert set(found(data).values()) == {1}
+        assert {problem.text.partition(' is')[0] for problem in data.problems} == {'gone.jpg'}
 
     def test_parallel_folders(self, tmp_path):
         for seed, name in enumerate(('dog/1', 'cat/1')):
