@@ -50,7 +50,7 @@ class Collector:
         self._headers: dict[Path, Header | None] = {}
         self._labels: dict[str, int] = {}
         self._sizes: dict[Path, tuple[int, int]] = {}
-        self._names: dict[tuple[str, Path, str | None], Path | None] = {}
+        self._names: dict[tuple[str, Path, str | None, str | None], Path | None] = {}
 
     def track(self, items: Sequence[_T], what: str) -> Iterator[_T]:
         """Go through items, many of them under a progress bar."""
@@ -115,7 +115,7 @@ class Collector:
             size: The same.
             stem: The name of the annotation file without ending, which is tried last.
         """
-        key = (name, near, split)
+        key = (name, near, split, stem)
         if key not in self._names:
             self._names[key] = self._look_up(name, near, split, stem)
         found = self._names[key]
