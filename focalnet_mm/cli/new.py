@@ -6,7 +6,7 @@ reason beside it. Without --method one is proposed for what the annotations hold
 
 import argparse
 
-from ..data.own import FORMATS, KINDS, TASKS
+from ..data.own import FORMATS, TASKS, fixable
 from ..new.methods import METHODS
 from ..new.project import Options, write_project
 from .options import add_force, in_one_sentence
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--seed', type=int, default=0, help='of the split and the training (default: %(default)s)')
     parser.add_argument('--fix', metavar='KINDS', type=_words, default=(),
                         help='kinds of problems to leave out or mend, with commas between them, or "all": '
-                        + ', '.join(KINDS))
+                        + ', '.join(fixable(['all'])))
     add_force(parser, 'write a project anew, by its split.csv; edited files are never replaced')
 
 

@@ -4,6 +4,7 @@ ours."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -101,17 +102,37 @@ def replace_made(folder: Path, made: Path, marker: str) -> None:
                               'away, or choose another folder.')
     # After an interruption all that is there is known as ours, and as unfinished.
     write_marker(folder / marker, dict(version=None), old | new)
+    above = {parent.as_posix() for name in new for parent in Path(name).parents}
+    _remove(folder, old & above)
+    # Each file is exchanged for its successor in one step, so that none is lost where this is interrupted.
+    for name in sorted(new):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        _exchange(made / name, folder / name)
+    _remove(folder, old - new - above)
+    _exchange(made / marker, folder / marker)
+    shutil.rmtree(made)
+
+
+def _exchange(source: Path, target: Path) -> None:
+    """Move a file to where another may be, in one step, between file systems too."""
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        partial = target.with_name(f'.{target.name}.{os.getpid()}')
+        shutil.copy2(source, partial)
+        os.replace(partial, target)
+
+
+def _remove(folder: Path, old: Iterable[str]) -> None:
+    """Remove files below a folder, and the folders that are empty then."""
     for name in old:
         (folder / name).unlink(missing_ok=True)
     parents = {parent for name in old for parent in (folder / name).parents if folder in parent.parents}
     for parent in sorted(parents, key=lambda path: len(path.parts), reverse=True):
         with contextlib.suppress(OSError):
             parent.rmdir()
-    for name in sorted(new):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(made / name, folder / name)
-    shutil.move(made / marker, folder / marker)
-    shutil.rmtree(made)
 
 
 def _are_below(folder: Path, files: Any) -> bool:

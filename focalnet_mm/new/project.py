@@ -19,6 +19,7 @@ from ..data.own import (
     as_task,
     find_problems,
     fix_data,
+    fixable,
     read_data,
     read_split,
     split_data,
@@ -117,6 +118,7 @@ def write_project(root: str | Path, out: str | Path, options: Options | None = N
     """
     options, out, root = options or Options(), Path(out), Path(root)
     _check_place(root, out, options.force)
+    fixable(options.fix)
     data = read_data(root, options.format, tell)
     choice, base = _base(data, options)
     if choice.why:

@@ -1,5 +1,6 @@
 """The folder of a project: what is in it, and what a second run does."""
 
+import argparse
 import json
 import shutil
 
@@ -8,6 +9,8 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
+from focalnet_mm.cli.new import add_arguments
+from focalnet_mm.data.own import OwnData, fix_data
 from focalnet_mm.new.project import Options, write_project
 from focalnet_mm.run.build import build_model
 from focalnet_mm.run.config import load_config
@@ -123,6 +126,22 @@ def test_places_that_cannot_be(new, forms, tmp_path):
     with pytest.raises(FileExistsError, match=r'--out .*file is a file: name a folder'):
         new('coco', tmp_path / 'file', **THIN)
     assert [path.name for path in tmp_path.iterdir()] == ['file']
+
+
+def test_kinds_to_fix_are_looked_at_first(new, monkeypatch):
+    """Not after an hour of looking at pictures."""
+    monkeypatch.setattr('focalnet_mm.new.project.read_data', None)
+    with pytest.raises(ValueError, match="there is no problem 'outsid': name some of missing, "):
+        new('coco', fix=('outsid',), **THIN)
+
+
+def test_help_names_what_can_be_fixed(tmp_path):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    words, = (action.help for action in parser._actions if action.dest == 'fix')
+    kinds = words.rpartition(': ')[2].split(', ')
+    assert {'outside', 'missing'} <= set(kinds)
+    fix_data(OwnData(tmp_path, 'coco', 'boxes', []), kinds)
 
 
 @pytest.mark.parametrize(('form', 'options', 'said'), [

@@ -11,7 +11,7 @@ Typical use::
 
 from . import needed  # noqa: F401
 from .classes import as_task
-from .fixing import fix_data
+from .fixing import fix_data, fixable
 from .label_maps import NO_CLASS, read_label_map
 from .problems import KINDS, find_problems
 from .reading import FORMATS, find_formats, read_data
@@ -20,5 +20,5 @@ from .splits import read_split, split_data, write_split
 from .writing import Written, write_annotations
 
 __all__ = ['FORMATS', 'KINDS', 'NO_CLASS', 'SPLITS', 'TASKS', 'Annotation', 'OwnData', 'Picture', 'Problem', 'Written',
-           'as_task', 'find_formats', 'find_problems', 'fix_data', 'read_data', 'read_label_map', 'read_split',
-           'split_data', 'write_annotations', 'write_split']
+           'as_task', 'find_formats', 'find_problems', 'fix_data', 'fixable', 'read_data', 'read_label_map',
+           'read_split', 'split_data', 'write_annotations', 'write_split']

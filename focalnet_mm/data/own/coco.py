@@ -31,17 +31,21 @@ def read(out: Collector) -> None:
     labels = {path: _declare(content, out) for path, content in chosen.items()}
     for path, content in chosen.items():
         split = _split(out, path)
-        pictures = {}
+        pictures: dict[Any, Picture] = {}
+        elsewhere: set[Any] = set()
         for image in out.track(content['images'], f'Reading the pictures of {path.name}'):
             pictures[image.get('id')] = out.named(str(image.get('file_name', '')), path.parent, split,
                                                   (image.get('height') or 0, image.get('width') or 0))
+            if split not in (None, pictures[image.get('id')].split):
+                elsewhere.add(image.get('id'))
         reader = _read_segments if _is_panoptic(content) else _read_object
         for number, entry in enumerate(out.track(content['annotations'], f'Reading the objects of {path.name}')):
             picture = pictures.get(entry.get('image_id'))
             if picture is None:
                 out.note('no_picture', f'annotation {entry.get("id", number)} of {path.name} belongs to the image '
                          f'{entry.get("image_id")!r}, which the file does not list', done='left out')
-            else:
+            elif entry.get('image_id') not in elsewhere:
+                # Of two splits the first counts.
                 reader(out, picture, entry, labels[path], path)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .classes import relabel, things_first
-from .folder import Folder, split_of
+from .folder import OTHER_ENDINGS, Folder, split_of
 from .headers import Header, read_header
 from .masks import check_segmentation
 from .progress import track
@@ -50,7 +50,7 @@ class Collector:
         self._headers: dict[Path, Header | None] = {}
         self._labels: dict[str, int] = {}
         self._sizes: dict[Path, tuple[int, int]] = {}
-        self._names: dict[tuple[str, Path, str | None], Path | None] = {}
+        self._names: dict[tuple[str, Path, str | None, str | None], Path | None] = {}
 
     def track(self, items: Sequence[_T], what: str) -> Iterator[_T]:
         """Go through items, many of them under a progress bar."""
@@ -83,27 +83,28 @@ class Collector:
                 self.note('unreadable', f'{self.folder.relative(path)} cannot be read: {error}', path)
         return self._headers[path]
 
-    def picture(self, path: Path, split: str | None = None, size: tuple[int, int] | None = None) -> Picture:
+    def picture(self, path: Path, split: str | None = None, size: Sequence[Any] | None = None) -> Picture:
         """The record of a picture, which is made at its first mention.
 
         Args:
             path: The picture.
             split: The one that it is said to be in; told by its folders where nothing else does.
-            size: Height and width that the annotations name, if they do.
+            size: Height and width that the annotations name, if they do: numbers, or texts of some.
         """
+        said = [_side(value) for value in size or ()]
         if path not in self.pictures:
             header = self.header(path)
             height, width = (header.height, header.width) if header else (0, 0)
             split = split or split_of(self.folder.relative(path).parts[:-1])
             self.pictures[path] = Picture(path, height, width, split=split)
-            if header and size and all(size) and tuple(size) != (height, width):
-                self._other_size(path, header, size)
+            if header and said and all(said) and said != [height, width]:
+                self._other_size(path, header, (said[0], said[1]))
         elif split and self.pictures[path].split not in (None, split):
             self.note('two_splits', f'{self.folder.relative(path)} stands in {self.pictures[path].split} and in '
                       f'{split}: the first counts', path)
         return self.pictures[path]
 
-    def named(self, name: str, near: Path, split: str | None = None, size: tuple[int, int] | None = None,
+    def named(self, name: str, near: Path, split: str | None = None, size: Sequence[Any] | None = None,
               stem: str | None = None) -> Picture:
         """The record of the picture that an annotation names.
 
@@ -114,7 +115,7 @@ class Collector:
             size: The same.
             stem: The name of the annotation file without ending, which is tried last.
         """
-        key = (name, near, split)
+        key = (name, near, split, stem)
         if key not in self._names:
             self._names[key] = self._look_up(name, near, split, stem)
         found = self._names[key]
@@ -171,6 +172,7 @@ class Collector:
         if data.stuff:
             things_first(data)
         self._pass_by_labels(data)
+        self._pass_by_pictures(data)
         for kind, count in Counter(problem.kind for problem in self.problems).items():
             example = next(problem for problem in self.problems if problem.kind == kind)
             done = ': left out' if example.done == 'left out' else ''
@@ -191,6 +193,23 @@ class Collector:
         kept = [label for label in range(len(data.classes)) if label not in whole]
         relabel(data, [kept.index(label) if label in kept else None for label in range(len(data.classes))])
 
+    def _pass_by_pictures(self, data: OwnData) -> None:
+        """Say what is read of no picture: those that no annotation names, and those in forms that are not read."""
+        others = [path for path in self.folder.ending(*OTHER_ENDINGS) if path not in self.pictures]
+        if others:
+            endings = ', '.join(sorted({path.suffix.lower() for path in others}))
+            self.tell(f'{len(others)} files are not read, {self.folder.relative(others[0])} among them: convert '
+                      f'pictures in {endings} to JPEG or PNG.')
+        if data.format == 'labelmaps':
+            return
+        # Label maps and segments bear the names of pictures.
+        stems = {path.stem for path in self.pictures}
+        without = [path for path in self.folder.pictures if path not in self.pictures
+                   and not (path.suffix.lower() == '.png' and path.stem in stems)]
+        if without:
+            self.tell(f'{len(without)} pictures are named by no annotation, {self.folder.relative(without[0])} among '
+                      'them: passed by.')
+
     def _task(self, pictures: list[Picture]) -> str:
         if any(picture.label_map for picture in pictures):
             return 'semantic'
@@ -205,6 +224,14 @@ class Collector:
             self.tell(f'{len(objects) - with_mask} of {len(objects)} objects have no mask, so boxes are what all of '
                       'the data has.')
         return 'instances' if objects and with_mask == len(objects) else 'boxes'
+
+
+def _side(value: Any) -> int:
+    """A side in pixels; 0 where it is no number."""
+    try:
+        return int(float(value))
+    except (OverflowError, TypeError, ValueError):
+        return 0
 
 
 def polygon_box(polygons: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:

@@ -36,7 +36,7 @@ def read(out: Collector) -> None:
             out.label((element.findtext('name') or '').strip())
     for path, root in roots:
         for image in out.track(root.findall('image'), f'Reading {path.name}'):
-            size = (int(image.get('height', 0)), int(image.get('width', 0)))
+            size = (image.get('height'), image.get('width'))
             subset = image.get('subset')
             split = split_of_name(subset) if subset else split_of_name(path.stem)
             picture = out.named(image.get('name', ''), path.parent, split, size)

@@ -17,7 +17,25 @@ from .masks import decode, encode, rle_box
 from .problems import KINDS, same_class
 from .records import Annotation, OwnData, Picture, Problem
 
-__all__ = ['fix_data']
+__all__ = ['fix_data', 'fixable']
+
+
+def fixable(kinds: Iterable[str]) -> list[str]:
+    """The kinds of problems that are named, in the order in which they are dealt with.
+
+    Args:
+        kinds: Of :data:`KINDS`; or ``'all'`` alone, for all of which something can be done.
+
+    Raises:
+        ValueError: There is no such kind, or nothing can be done about it.
+    """
+    wanted = set(kinds)
+    possible = [kind for kind, (_, cure) in KINDS.items() if cure]
+    for kind in sorted(wanted - {'all'} if wanted == {'all'} else wanted):
+        if kind not in possible:
+            what = f'nothing can be done here about {kind!r}' if kind in KINDS else f'there is no problem {kind!r}'
+            raise ValueError(f'{what}: name some of {", ".join(possible)}, or all.')
+    return possible if wanted == {'all'} else [kind for kind in possible if kind in wanted]
 
 
 def fix_data(data: OwnData, kinds: Iterable[str]) -> None:
@@ -30,17 +48,10 @@ def fix_data(data: OwnData, kinds: Iterable[str]) -> None:
     Raises:
         ValueError: There is no such kind, or nothing can be done about it.
     """
-    wanted = set(kinds)
-    possible = [kind for kind, (_, cure) in KINDS.items() if cure]
-    if wanted == {'all'}:
-        wanted = set(possible)
-    for kind in sorted(wanted):
-        if kind not in possible:
-            what = f'nothing can be done here about {kind!r}' if kind in KINDS else f'there is no problem {kind!r}'
-            raise ValueError(f'{what}: name some of {", ".join(possible)}, or all.')
+    wanted = fixable(kinds)
     subjects = _subjects(data)
     # What moves whole pictures' boxes comes before what looks at single ones.
-    for kind in possible:
+    for kind in fixable(['all']):
         found = [problem for problem in data.problems if problem.kind == kind and problem.done == 'kept']
         if kind in wanted and found:
             _CURES[kind](data, found, subjects)
@@ -198,7 +209,8 @@ def _drop_classes(data: OwnData, problems: list[Problem], subjects: _Subjects) -
 
 
 _CURES: dict[str, Callable[[OwnData, list[Problem], _Subjects], None]] = dict(
-    missing=_leave_out_pictures, unreadable=_leave_out_pictures, damaged=_leave_out_pictures, exif=_exif, size=_size,
+    missing=_leave_out_pictures, unreadable=_leave_out_pictures, damaged=_leave_out_pictures,
+    unloadable=_leave_out_pictures, exif=_exif, size=_size,
     corners=_corners, nan=_leave_out_objects, inverted=_mend_boxes(_exchange_sides), empty=_leave_out_objects,
     outside=_mend_boxes(_clip), repeated=_leave_out_objects, equal_names=_merge_classes, unused_class=_drop_classes,
     leak=_leave_out_pictures, near_leak=_leave_out_pictures, duplicate=_leave_out_pictures,

@@ -15,12 +15,17 @@ from typing import Any, NamedTuple
 
 from ..pictures import IMAGE_ENDINGS
 
-__all__ = ['Folder', 'Match', 'Outline', 'read_text', 'split_of', 'split_of_name']
+__all__ = ['OTHER_ENDINGS', 'Folder', 'Match', 'Outline', 'read_text', 'split_of', 'split_of_name']
 
 _SPLITS = dict(train='train', training='train', val='val', valid='val', validation='val', dev='val', test='test',
                testing='test')
-# Of archives that were packed elsewhere.
-_PASSED_BY = ('__MACOSX',)
+# What stands beside the word: val2017, train_images, img_test, CVAT's obj_train_data.
+_BESIDE = 'annotations|data|images?|imgs?|labels|masks|obj|photos|pictures'
+_SPLIT_FOLDER = re.compile(rf'(?:(?:{_BESIDE})[_-])?({"|".join(_SPLITS)})(?:[_-]?(?:{_BESIDE}|set|\d{{4}}))?')
+#: Of pictures in forms that OpenCV or Pillow may not know.
+OTHER_ENDINGS = ('.avif', '.cr2', '.dng', '.heic', '.heif', '.jfif', '.jp2', '.jpe', '.jxl', '.nef', '.psd', '.svg')
+# Of archives that were packed elsewhere, and of systems: Synology's @eaDir has a small copy of each picture.
+_PASSED_BY = ('__MACOSX', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found')
 
 
 class Match(NamedTuple):
@@ -55,6 +60,7 @@ class Folder:
 
     Raises:
         NotADirectoryError: There is no such folder.
+        PermissionError: A folder in it cannot be listed.
     """
 
     def __init__(self, root: str | os.PathLike) -> None:
@@ -67,6 +73,8 @@ class Folder:
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         for path in self.files:
             self._by_name[_plain(path.name)].append(path)
+        # Accents are written in two ways: archives of macOS have letter and accent apart.
+        self._by_path = {unicodedata.normalize('NFC', os.fspath(path)): path for path in self.files}
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         for path in self.pictures:
             self._by_stem[_plain(path.stem)].append(path)
@@ -116,8 +124,8 @@ class Folder:
             The picture; ``None`` where there is none, or where several fit alike.
         """
         for base in (near, self.root):
-            path = Path(os.path.normpath(base / name))
-            if os.path.isfile(path):
+            path = self.file(Path(os.path.normpath(base / name)))
+            if path is not None:
                 return Match(path, True)
         parts = _parts(name)
         if not parts:
@@ -127,6 +135,7 @@ class Folder:
         best = [path for tail, path in found if tail == longest]
         if len(best) > 1 and split:
             best = [path for path in best if split_of(self.relative(path).parts[:-1]) == split] or best
+        best = _parallel(best, near)
         return Match(best[0], longest == len(parts)) if len(best) == 1 else None
 
     def find_stem(self, stem: str, near: Path, split: str | None = None) -> Path | None:
@@ -135,14 +144,42 @@ class Folder:
         beside = [path for path in found if path.parent == near]
         if len(found) > 1 and not beside and split:
             found = [path for path in found if split_of(self.relative(path).parts[:-1]) == split]
-        found = beside or found
+        found = beside or _parallel(found, near)
         return found[0] if len(found) == 1 else None
+
+    def file(self, path: Path) -> Path | None:
+        """The file of this path, or one below the root that differs in how accents are written alone."""
+        if os.path.isfile(path):
+            return path
+        return self._by_path.get(unicodedata.normalize('NFC', os.fspath(path)))
+
+    def has_picture(self, stem: str) -> bool:
+        """Whether any picture has this name without ending."""
+        return _plain(stem) in self._by_stem
+
+    def find_place(self, name: str) -> Path | None:
+        """Find the folder of pictures, or the list of them, that a path of another machine means.
+
+        Args:
+            name: The path. Where a part of it tells a split, that part must be found too.
+
+        Returns:
+            The one whose last parts are most of the path's; ``None`` where there is none, or where several fit alike.
+        """
+        parts = _parts(name)
+        least = next((count for count, part in enumerate(reversed(parts), start=1) if split_of([part])), 1)
+        places = {above for folder in {path.parent for path in self.pictures} for above in (folder, *folder.parents)
+                  if above.is_relative_to(self.root)}
+        found = [(_common_tail(place, parts), place) for place in (*places, *self.ending('.txt'))]
+        longest = max((tail for tail, _ in found), default=0)
+        best = [place for tail, place in found if tail == longest >= least]
+        return best[0] if len(best) == 1 else None
 
 
 def _walk(root: Path) -> Iterator[Path]:
     """All files, through links too, each real folder once."""
     seen: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=_refuse, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
             folders.clear()
@@ -150,8 +187,16 @@ def _walk(root: Path) -> Iterator[Path]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if name[0] != '.' and name not in _PASSED_BY)
         for name in names:
-            if name[0] != '.' and os.path.isfile(path := os.path.join(folder, name)):
-                yield Path(path)
+            path = Path(folder, name)
+            # A picture whose link leads nowhere is said when it is read.
+            if name[0] != '.' and (path.is_file() or (path.suffix.lower() in IMAGE_ENDINGS and path.is_symlink()
+                                                      and not path.exists())):
+                yield path
+
+
+def _refuse(error: OSError) -> None:
+    raise PermissionError(f'{error.filename} cannot be listed ({error.strerror}): make it readable, or name a folder '
+                          'without it.') from None
 
 
 def _plain(name: str) -> str:
@@ -165,21 +210,27 @@ def _parts(name: str) -> list[str]:
     return [part for part in path.parts if part not in (path.anchor, '.', '..')]
 
 
+def _parallel(found: list[Path], near: Path) -> list[Path]:
+    """Of several files those whose folders are called as the annotation's: ``images/dog`` beside ``labels/dog``."""
+    tails = [_common_tail(path.parent, near.parts) for path in found]
+    most = max(tails, default=0)
+    return [path for path, tail in zip(found, tails) if tail == most]
+
+
 def _common_tail(path: Path, parts: Sequence[str]) -> int:
     """How many of the last parts of a path are these, to the letter."""
     count = 0
     for mine, other in zip(reversed(path.parts), reversed(parts)):
-        if mine != other:
+        if unicodedata.normalize('NFC', mine) != unicodedata.normalize('NFC', other):
             break
         count += 1
     return count
 
 
 def split_of(parts: Sequence[str]) -> str | None:
-    """The split that the names of folders tell, such as ``train2017``; the innermost counts."""
+    """The split that the names of folders tell, such as ``train2017`` or ``train_images``; the innermost counts."""
     for part in reversed(parts):
-        found = re.fullmatch(r'([a-z]+)[_-]?(\d{4})?', part.casefold())
-        if found and found[1] in _SPLITS:
+        if found := _SPLIT_FOLDER.fullmatch(part.casefold()):
             return _SPLITS[found[1]]
     return None
 

@@ -26,14 +26,18 @@ NO_CLASS = -1
 #: The value that is ignored by custom, unless a list of classes reaches it.
 IGNORED = 255
 
-_WORDS = re.compile(r'(.*[_-])?(ann(ot(ation)?s?)?|gt(fine|coarse)?|labels?|masks?|seg(mentation)?s?|segmentationclass|'
-                    r'targets?)([_-]?(dir|maps?|pngs?|images?|ids?))?|(train|val|test)annot', re.IGNORECASE)
-_STEM_ENDING = re.compile(r'[_-](mask|label|labels|seg|gt|labelids|labeltrainids|gtfine_labelids|gtfine_labeltrainids|'
-                          r'annotation|l)$', re.IGNORECASE)
+_WORDS = re.compile(r'(.*[_-])?(ann(ot(ation)?s?)?|gt(fine|coarse)?|ground[_-]?truths?|labels?|masks?|'
+                    r'seg(mentation)?s?|segmentationclass|targets?)([_-]?(dir|maps?|pngs?|images?|ids?))?|'
+                    r'(train|val|test)annot', re.IGNORECASE)
+_STEM_ENDING = re.compile(r'[_-](mask|label|labels|seg|segmentation|gt|groundtruth|labelids|labeltrainids|'
+                          r'gtfine_labelids|gtfine_labeltrainids|annotation|l)$', re.IGNORECASE)
 _PICTURE_ENDING = re.compile(r'[_-](leftimg8bit|image|img)$', re.IGNORECASE)
-_LISTS = ('classes.txt', 'labelmap.txt', 'labels.txt', 'class_dict.csv', 'classes.csv', 'label_colors.txt')
+# labelme2voc writes class_names.txt, Roboflow _classes.csv.
+_LISTS = ('classes.txt', 'labelmap.txt', 'labels.txt', 'class_dict.csv', 'classes.csv', 'label_colors.txt',
+          'class_names.txt', '_classes.csv')
 # More values than that are no classes but depths, or colours blurred by JPEG.
 _MOST_CLASSES = 4096
+_BACKGROUND = ('background', '_background_', 'bg')
 _LOSSLESS = ('.bmp', '.gif', '.pgm', '.png', '.ppm', '.tif', '.tiff')
 
 
@@ -206,6 +210,12 @@ def read(out: Collector) -> None:
 def _name_classes(out: Collector, numbers: list[int], example: Path) -> None:
     """Say which value or colour is which class."""
     listed = _class_list(out.folder)
+    greys = sorted({grey for number in numbers if (grey := _grey(number)) is not None})
+    # Greys that were saved in three channels are numbers all the same, unless a list has colours.
+    three = max(numbers, default=0) >= 1 << 24 and all(_grey(number) is not None for number in numbers) and (
+        greys == [0, IGNORED] or (bool(listed) and not any(entry.colour for entry in listed)))
+    numbers = greys if three else numbers
+    listed = _with_background(out, listed, numbers)
     values = [value for value in numbers if value != IGNORED or len(listed) > IGNORED]
     if listed:
         out.declare(entry.name for entry in listed)
@@ -220,15 +230,39 @@ def _name_classes(out: Collector, numbers: list[int], example: Path) -> None:
         out.map_values = {_value(number): label for label, number in enumerate(values)}
         out.tell(f'No list of classes such as {_LISTS[0]} lies in the folder: the {len(values)} values of the label '
                  'maps are named by themselves.')
+    if three:
+        out.map_values.update({(value, value, value): label for value, label in out.map_values.items()
+                               if isinstance(value, int)})
     colours = _palette(example)
     if out.palette is None and colours and all(isinstance(value, int) for value in out.map_values):
         by_label = {label: colours.get(value, (0, 0, 0)) for value, label in out.map_values.items()
                     if isinstance(value, int)}
         out.palette = [by_label[label] for label in range(len(out.classes))]
+    if IGNORED in numbers and IGNORED not in out.map_values:
+        out.tell(f'The value {IGNORED} of the label maps is taken for no class: where it is one, number the lines of '
+                 f'the list of classes, "{IGNORED} name".')
     known = {_number(value) for value in out.map_values}
     for number in sorted(set(values) - known):
         out.note('map_values', f'the value {_title(number)} of label maps is in no list of classes: such pixels have '
                  'none')
+
+
+def _grey(number: int) -> int | None:
+    """The grey that a number of a label map is, in one channel or three; nothing for other colours."""
+    value = _value(number)
+    return value if isinstance(value, int) else value[0] if len(set(value)) == 1 else None
+
+
+def _with_background(out: Collector, listed: list[_Entry], numbers: Sequence[int]) -> list[_Entry]:
+    """A list of classes; where it names one, and the maps hold 0 and another value, 0 is a class of its own, since
+    nothing is learned where all pixels are of one class."""
+    others = [number for number in numbers if number not in (0, IGNORED)] or [IGNORED]
+    if (len(listed) != 1 or listed[0] != _Entry(listed[0].name) or len(others) > 1 or not {0, *others} <= {*numbers}
+            or listed[0].name.casefold() in _BACKGROUND):
+        return listed
+    out.tell(f'The list of classes names {listed[0].name} alone, which is taken to be the value {others[0]} of the '
+             'label maps; 0 is background, a class too.')
+    return [_Entry('background', value=0), listed[0]._replace(value=others[0])]
 
 
 def _listed_values(out: Collector, listed: Sequence[_Entry], values: Sequence[int]) -> dict[Any, int]:
@@ -293,7 +327,7 @@ def _parse_line(line: str, path: Path) -> _Entry | None:
         name, *rest = next(csv.reader([line]))
         if len(rest) >= 3 and all(value.strip().isdecimal() for value in rest[:3]):
             return _Entry(name, (int(rest[0]), int(rest[1]), int(rest[2])))
-        if name.casefold() in ('name', 'class', 'label'):
+        if name.casefold() in ('name', 'class', 'label', 'pixel value'):
             return None
         return _Entry(line if name.strip().isdecimal() else name)
     return _Entry(line)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -11,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from .collecting import Collector
-from .folder import Folder, split_of_name
+from .folder import Folder, Match, split_of_name
 from .masks import encode, rle_box
 from .records import Picture
 from .shapes import ellipse, turned_box
@@ -32,11 +33,12 @@ def read(out: Collector) -> None:
     tasks = [(path, task) for path in files for task in out.folder.load_json(path)]
     for name in sorted({name for _, task in tasks for result in _results(task) for name in _names(result)}):
         out.label(name)
+    renamed = _renamed(out.folder)
     for path, task in out.track(tasks, 'Reading tasks'):
         results = _results(task)
         sizes = [(result.get('original_height') or 0, result.get('original_width') or 0) for result in results]
-        picture = _picture(out, path, task, max(sizes, default=(0, 0)))
-        drawn = [entry for entry in task['annotations'] if not entry.get('was_cancelled')]
+        picture = _picture(out, path, task, max(sizes, default=(0, 0)), renamed)
+        drawn = [entry for entry in task.get('annotations') or () if not entry.get('was_cancelled')]
         if len(drawn) > 1:
             out.note('several_annotators', f'task {task.get("id")} was annotated {len(drawn)} times: the first one was '
                      'taken', picture.path)
@@ -56,7 +58,8 @@ def _names(result: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
-def _picture(out: Collector, path: Path, task: Mapping[str, Any], size: tuple[int, int]) -> Picture:
+def _picture(out: Collector, path: Path, task: Mapping[str, Any], size: tuple[int, int],
+             renamed: Mapping[str, Sequence[Path]]) -> Picture:
     """The picture of a task, whose name may carry what an upload put before it."""
     urls = [str(value) for value in task['data'].values() if isinstance(value, str)]
     url = str(task['data'].get('image') or (urls[0] if urls else ''))
@@ -64,12 +67,27 @@ def _picture(out: Collector, path: Path, task: Mapping[str, Any], size: tuple[in
     local = parse_qs(parts.query).get('d')
     name = unquote(local[0] if local else parts.path if parts.scheme or url.startswith('/data/') else url)
     last = name.rsplit('/', 1)[-1]
-    if out.folder.find(name, path.parent) is None and (uploaded := _UPLOADED.match(last)):
+    # What comes before the name is a place on the server, which nobody need be told.
+    match = out.folder.find(name, path.parent) or out.folder.find(last, path.parent)
+    if match is None and (uploaded := _UPLOADED.match(last)):
         name = last[uploaded.end():]
-    # What comes before the name is a place on the server.
-    if out.folder.find(last, path.parent) and not out.folder.find(name, path.parent).certain:  # type: ignore[union-attr]
-        name = last
-    return out.named(name, path.parent, split_of_name(path.stem), size)
+        match = out.folder.find(name, path.parent) or _only(renamed.get(name, ()))
+    return out.named(str(match.path) if match else name, path.parent, split_of_name(path.stem), size)
+
+
+def _renamed(folder: Folder) -> dict[str, list[Path]]:
+    """The pictures by the names that an upload gives them: Django puts ``_`` for blanks, and leaves out most signs.
+
+    Source: ``django.utils.text.get_valid_filename``.
+    """
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in folder.pictures:
+        found[re.sub(r'[^-\w.]', '', path.name.strip().replace(' ', '_'))].append(path)
+    return found
+
+
+def _only(found: Sequence[Path]) -> Match | None:
+    return Match(found[0], True) if len(found) == 1 else None
 
 
 def _read_result(out: Collector, picture: Picture, result: Mapping[str, Any], where: str) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import imagehash
 import numpy as np
 from PIL import Image
@@ -29,6 +30,8 @@ _MOST_BITS = 6
 _BANDS = _MOST_BITS + 1
 # … and their greys, shrunk to 16 × 16 and brought to one mean and spread, differ by less than that a pixel.
 _MOST_DIFFERENCE = 0.2
+# OpenCV knows others by how it was built, and of TIFF not all kinds: those of 32 bits are none of colour to it.
+_SURELY_LOADABLE = ('BMP', 'JPEG', 'MPO', 'PNG')
 
 
 class Look(NamedTuple):
@@ -44,6 +47,8 @@ class Look(NamedTuple):
     mode: str = ''
     #: What is wrong with the file.
     damage: str = ''
+    #: Whether OpenCV decodes it too, with which the libraries load pictures.
+    loadable: bool = True
 
 
 def look_at(paths: Sequence[Path]) -> dict[Path, Look]:
@@ -78,7 +83,7 @@ def _look(path: Path, changed: int, size: int) -> Look:
             digest = hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else \
                 hashlib.sha256(file.read()).hexdigest()
         with Image.open(path) as image:
-            mode = image.mode
+            mode, surely = image.mode, image.format in _SURELY_LOADABLE
             if image.format == 'MPO' or image.format == 'JPEG':
                 # Decoded at a fraction of its size; the end of the file is read all the same.
                 image.draft('L', (256, 256))
@@ -91,7 +96,15 @@ def _look(path: Path, changed: int, size: int) -> Look:
     small = np.asarray(grey.resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float32)
     bits = imagehash.phash(grey).hash.reshape(-1)
     spread = max(float(small.std()), 1.0)
-    return Look(digest, int(np.packbits(bits).view('>u8')[0]), (small - small.mean()) / spread, mode)
+    return Look(digest, int(np.packbits(bits).view('>u8')[0]), (small - small.mean()) / spread, mode,
+                loadable=surely or _opencv_decodes(path))
+
+
+def _opencv_decodes(path: Path) -> bool:
+    try:
+        return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR) is not None
+    except (OSError, cv2.error):
+        return False
 
 
 def _grey(image: Image.Image) -> Image.Image:

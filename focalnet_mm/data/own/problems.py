@@ -21,6 +21,7 @@ KINDS: dict[str, tuple[str, str]] = dict(
     missing=('an annotated picture that is not there', 'leaves out'),
     unreadable=('a picture whose header cannot be read', 'leaves out'),
     damaged=('a picture that cannot be decoded to its end', 'leaves out'),
+    unloadable=('a picture of a form that OpenCV, with which the libraries load pictures, cannot decode', 'leaves out'),
     moved=('a picture that was found by its name, elsewhere than its annotations say', ''),
     exif=('annotations of the picture as it is stored, which its EXIF orientation turns when it is loaded', 'mends'),
     orientation=('a picture that is turned by its EXIF orientation, as its annotations seem to know', ''),
@@ -90,6 +91,9 @@ def _pictures(data: OwnData, looks: dict[Path, Look]) -> Iterator[Problem]:
         if look.damage:
             yield Problem('damaged', f'{_name(data, picture.path)} {look.damage}', picture.path)
             continue
+        if not look.loadable:
+            yield Problem('unloadable', f'{_name(data, picture.path)} is of a form that OpenCV cannot decode, with '
+                          'which the libraries load pictures: convert it to PNG or JPEG', picture.path)
         orientation = read_header(picture.path).orientation
         if orientation != 1 and picture.path not in annotated_as_stored:
             yield Problem('orientation', f'{_name(data, picture.path)} is turned by EXIF orientation {orientation}: '

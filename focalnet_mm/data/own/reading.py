@@ -103,6 +103,10 @@ def read_data(root: str | os.PathLike, format: str | None = None, tell: Callable
         raise ValueError(f'{folder.root} holds annotations in the format {format}, but of no picture.')
     if not data.classes:
         raise ValueError(f'{folder.root} holds no class: nothing in its annotations ({format}) has a name.')
+    if data.task in ('boxes', 'instances') and not any(picture.annotations for picture in data.pictures):
+        where = '; label files belong into labels beside images, or beside each picture' if format == 'yolo' else ''
+        raise ValueError(f'{folder.root} holds no object: its annotations ({format}) list {len(data.classes)} classes, '
+                         f'but show nothing in {len(data.pictures)} pictures{where}.')
     return data
 
 
@@ -113,6 +117,9 @@ def _choose(folder: Folder) -> str:
                          f'{"|".join(found)}, or the folder of one of them.')
     if not found:
         known = '; '.join(f'{name}: {form.holds}' for name, form in _FORMATS.items())
+        loose = folders.without_class(folder)
+        but = f'; {folder.relative(loose)} lies in no folder of a class, as others do: name the folder of these alone' \
+            if loose else ''
         raise ValueError(f'{folder.root} holds {len(folder.pictures)} pictures, but no annotations in a form that is '
-                         f'read ({known}).')
+                         f'read ({known}){but}.')
     return found[0]

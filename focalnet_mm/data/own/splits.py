@@ -24,12 +24,16 @@ _HEADINGS = ('picture', 'split', 'group')
 # video1_0001, patient12-frame-3, IMG_2041: what comes before the last number.
 _NUMBERED = re.compile(r'(.*?)[\s_.-]*(?:frame|img|image|slice|tile)?[\s_.-]*\d+$', re.IGNORECASE)
 
+# Roboflow's name of a picture: that of the source, of which it makes several by augmentation, and a hash.
+_AUGMENTED = re.compile(r'(.+?)(?:_(?:jpe?g|png|bmp|webp|tiff?))?\.rf\.[0-9a-z]{16,}', re.IGNORECASE)
+
 
 def find_groups(data: OwnData) -> dict[Path, str]:
     """The group of each picture, told by its folder or by its name before a number.
 
     Folders count where there are several with several pictures each, else names do. A way of grouping that puts most
-    pictures into one group, or each class into a group of its own, tells classes or nothing and is passed by.
+    pictures into one group, or each class into a group of its own, tells classes or nothing and is passed by. What
+    Roboflow made of one picture is a group at least.
 
     Args:
         data: The data.
@@ -38,14 +42,18 @@ def find_groups(data: OwnData) -> dict[Path, str]:
         Groups by path; none where nothing shows groups.
     """
     folders = {picture.path: _relative(data, picture.path).rpartition('/')[0] for picture in data.pictures}
-    names = {}
+    names: dict[Path, str] = {}
+    sources: dict[Path, str] = {}
     for path, folder in folders.items():
-        found = _NUMBERED.fullmatch(path.stem)
+        copy = _AUGMENTED.fullmatch(path.stem)
+        sources[path] = f'{folder}/{copy[1] if copy else path.stem}'.lstrip('/')
+        found = _NUMBERED.fullmatch(copy[1] if copy else path.stem)
         names[path] = f'{folder}/{found[1]}'.lstrip('/') if found and found[1] else ''
     for groups in (folders, names):
         if _are_groups(data, groups):
             return groups
-    return {}
+    copies = any(_AUGMENTED.fullmatch(path.stem) for path in sources)
+    return sources if copies and len(set(sources.values())) < len(sources) else {}
 
 
 def _are_groups(data: OwnData, groups: dict[Path, str]) -> bool:

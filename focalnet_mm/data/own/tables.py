@@ -37,6 +37,8 @@ def tables(folder: Folder, strict: bool = False) -> dict[Path, dict[str, str]]:
     """
     found = {}
     for path in folder.ending('.csv', '.tsv'):
+        if _is_submission(path):
+            continue
         try:
             columns = _columns(_rows(path)[0])
         except IndexError:
@@ -50,8 +52,15 @@ def tables(folder: Folder, strict: bool = False) -> dict[Path, dict[str, str]]:
     return found
 
 
+def _is_submission(path: Path) -> bool:
+    """Whether it is a competition's example of what to hand in: it has the headings, and classes at random."""
+    return 'submission' in path.stem.casefold()
+
+
 def read(out: Collector) -> None:
     """Read all files of a folder."""
+    for path in filter(_is_submission, out.folder.ending('.csv', '.tsv')):
+        out.tell(f'{out.folder.relative(path)} is passed by: by its name it is to be handed in, and no annotation.')
     found = tables(out.folder, strict=True)
     if not found:
         raise ValueError(f'No CSV file in {out.folder.root} has headings for the picture (such as path) and its class '
@@ -112,12 +121,13 @@ def _read_row(out: Collector, path: Path, columns: Mapping[str, str], row: Mappi
 
     name = value('picture')
     split = split_of_name(value('split')) or split_of_name(path.stem)
-    size = tuple(int(float(value(side))) if value(side).replace('.', '', 1).isdecimal() else 0
-                 for side in ('height', 'width'))
+    size = value('height'), value('width')
     if not name:
         out.note('malformed', f'line {number} of {path.name} names no picture', done='left out')
         return
     picture = _find(out, name, path, split, size)
+    if split not in (None, picture.split):
+        return  # of two splits the first counts
     labels = [out.label(label) for label in _labels(row, columns)]
     boxed = {'left', 'top', 'right', 'bottom'} <= columns.keys() or {'x', 'y', 'w', 'h'} <= columns.keys()
     if not boxed:
@@ -139,8 +149,8 @@ def _read_row(out: Collector, path: Path, columns: Mapping[str, str], row: Mappi
                  f'{", ".join(corners)}', picture.path, done='left out')
 
 
-def _find(out: Collector, name: str, path: Path, split: str | None, size: tuple[int, ...]) -> Picture:
+def _find(out: Collector, name: str, path: Path, split: str | None, size: tuple[str, str]) -> Picture:
     """A picture by its path, or by its name without ending, as competitions name them."""
     if '.' not in name and (found := out.folder.find_stem(name, path.parent, split)):
-        return out.picture(found, split, size)  # type: ignore[arg-type]
-    return out.named(name, path.parent, split, size)  # type: ignore[arg-type]
+        return out.picture(found, split, size)
+    return out.named(name, path.parent, split, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -42,10 +43,18 @@ def read(out: Collector) -> None:
         out.label(name)
     starts = [_number(element.find(f'bndbox/{side}')) for element in objects for side in ('xmin', 'ymin')]
     first = 0 if any(start is not None and start < 1 for start in starts) else 1
+    claims = Counter(_claim(out, path, root) for path, root in roots)
     for path, root in out.track(roots, 'Reading pictures'):
-        name = (root.findtext('filename') or '').strip() or path.stem
-        height, width = (int(_number(root.find(f'size/{side}')) or 0) for side in ('height', 'width'))
+        name = _file_name(path, root)
+        height, width = (root.findtext(f'size/{side}') for side in ('height', 'width'))
         split = splits.get(path.stem) or split_of(out.folder.relative(path).parts[:-1])
+        claimed = _claim(out, path, root)
+        own = out.folder.find_stem(path.stem, path.parent, split) if claimed and claims[claimed] > 1 else None
+        if own is not None and own != claimed:
+            # A copied or renamed file: the challenge goes by the name of the XML.
+            out.note('moved', f'{out.folder.relative(path)} names {name}, as another file does: '
+                     f'{out.folder.relative(own)} was taken, which is called as it', own)
+            name = str(own)
         picture = out.named(name, path.parent, split, (height, width), path.stem)
         for number, element in enumerate(root.findall('object')):
             corners = [_number(element.find(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax')]
@@ -58,6 +67,16 @@ def read(out: Collector) -> None:
             except ValueError as error:
                 out.note('malformed', f'object {number} of {out.folder.relative(path)} is none: {error}', picture.path,
                          done='left out')
+
+
+def _file_name(path: Path, root: Element) -> str:
+    return (root.findtext('filename') or '').strip() or path.stem
+
+
+def _claim(out: Collector, path: Path, root: Element) -> Path | None:
+    """The picture that a file names, if it is there."""
+    match = out.folder.find(_file_name(path, root), path.parent, split_of(out.folder.relative(path).parts[:-1]))
+    return match.path if match else None
 
 
 def _name(element: Element) -> str:

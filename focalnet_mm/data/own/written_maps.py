@@ -87,6 +87,9 @@ def _layout(pictures: Sequence[Picture], root: Path) -> _Layout | None:
             found = _layout_of(ours, theirs)
         name = ours.as_posix()
         line = name[len(found.pictures) + 1 if found.pictures else 0:len(name) - len(found.picture_ending)]
+        if line != line.strip():
+            # A blank before the ending, which mmseg takes off.
+            return None
         expected = '/'.join(filter(None, (found.maps, line + found.map_ending)))
         if (not name.startswith(found.pictures) or not name.endswith(found.picture_ending)
                 or expected != theirs.as_posix()):

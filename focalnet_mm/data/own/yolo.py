@@ -38,26 +38,39 @@ def read(out: Collector) -> None:
     if not files:
         raise ValueError(f'{out.folder.root} holds no data.yaml with names, nor {" or ".join(_NAMES)} beside label '
                          'files: write a data.yaml with "names: [cat, dog]" and "train: images/train".')
-    if len(files) > 1:
+    content = _load(files[0])
+    # LabelImg writes its list into each folder; a data.yaml names pictures of its own.
+    if len(files) > 1 and (content is not None or len({tuple(_lines(path)) for path in files}) > 1):
         raise ValueError(f'{out.folder.root} holds {len(files)} lists of YOLO classes, {files[0].name} and '
                          f'{out.folder.relative(files[1])} among them: name the folder of one data set.')
-    content = _load(files[0])
     if content is None:
-        names = [line.strip() for line in read_text(files[0]).splitlines() if line.strip()]
-        content = dict(names=names)
+        content = dict(names=_lines(files[0]))
     out.declare(_names(content['names'], files[0]))
     keypoints = content.get('kpt_shape') or (0, 0)
     pose = int(keypoints[0]) * int(keypoints[1])
     pictures = list(_pictures(out, content, files[0]))
+    read_already: set[Path | None] = set()
+    seen: set[Path] = set()
     for path, split in out.track(pictures, 'Reading pictures and labels'):
         picture = out.picture(path, split)
-        label_file = _label_file(path)
+        if path in seen:
+            continue
+        seen.add(path)
+        label_file = _label_file(path, out.folder)
+        read_already.add(label_file)
         # Without a label file, or with an empty one, a picture shows nothing of the classes.
         if label_file is None or not picture.height:
             continue
         for number, line in enumerate(read_text(label_file).splitlines(), start=1):
             if line.strip():
                 _read_line(out, picture, line, pose, f'line {number} of {out.folder.relative(label_file)}')
+    for path in out.folder.ending('.txt'):
+        if path not in read_already and not out.folder.has_picture(path.stem) and _is_label_file(path, out.folder):
+            out.note('missing', f'{out.folder.relative(path)} annotates a picture that is not there', done='left out')
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def _load(path: Path) -> dict[str, Any] | None:
@@ -84,24 +97,25 @@ def _names(names: Any, path: Path) -> list[str]:
 
 def _pictures(out: Collector, content: Mapping[str, Any], file: Path) -> Iterator[tuple[Path, str | None]]:
     """The pictures that ``train``, ``val`` and ``test`` name: folders, lists or files; without them all with labels."""
-    seen: set[Path] = set()
     named = [(split, entry) for split in SPLITS for entry in _entries(content.get(split) or content.get(
         dict(val='valid').get(split, split)))]
     for split, entry in named:
         place = _locate(str(entry), content, file)
+        if place is None and (place := out.folder.find_place(str(entry))):
+            out.note('moved', f'{entry}, the {split} pictures of {file.name}, is not there: '
+                     f'{out.folder.relative(place)} was taken, which is called alike')
         if place is None:
             out.note('missing', f'{entry}, the {split} pictures of {file.name}, is not there', done='left out')
         elif place.is_dir():
             below = [path for path in out.folder.pictures if path.is_relative_to(place)]
             inside = below or sorted(path for path in place.rglob('*') if path.suffix.lower() in IMAGE_ENDINGS)
-            yield from ((path, split) for path in inside if path not in seen)
-            seen.update(inside)
+            yield from ((path, split) for path in inside)
         elif place.suffix.lower() in IMAGE_ENDINGS:
             yield place, split
         else:
             for line in filter(None, map(str.strip, read_text(place).splitlines())):
-                picture = out.named(line, place.parent, split)
-                yield picture.path, split
+                # Whose split it is has been said.
+                yield out.named(line, place.parent, split).path, None
     if not named:
         yield from ((path, split_of(out.folder.relative(path).parts[:-1])) for path in out.folder.pictures)
 
@@ -122,17 +136,16 @@ def _locate(entry: str, content: Mapping[str, Any], file: Path) -> Path | None:
     return None
 
 
-def _label_file(picture: Path) -> Path | None:
+def _label_file(picture: Path, folder: Folder) -> Path | None:
     """The text file in the last folder ``images`` turned to ``labels``, or beside the picture."""
     parts = list(picture.parts)
     for number in reversed(range(len(parts) - 1)):
         if parts[number] == 'images':
-            path = Path(*parts[:number], 'labels', *parts[number + 1:]).with_suffix('.txt')
-            if path.is_file():
-                return path
+            found = folder.file(Path(*parts[:number], 'labels', *parts[number + 1:]).with_suffix('.txt'))
+            if found is not None:
+                return found
             break
-    path = picture.with_suffix('.txt')
-    return path if path.is_file() else None
+    return folder.file(picture.with_suffix('.txt'))
 
 
 def _is_label_file(path: Path, folder: Folder) -> bool:

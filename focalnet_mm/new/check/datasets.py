@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
+from ...data.own.headers import read_header
 from ...data.own.label_maps import IGNORED
 from ...data.own.progress import track
 from ...data.own.records import Annotation, OwnData, Picture
@@ -164,10 +164,11 @@ class OfDatasets(Files):
         return self._pixels[id(picture)]
 
     def size(self, picture: Picture) -> tuple[int, int]:
-        """Height and width of a picture, of its header alone if possible; 0 where it cannot be read."""
+        """Height and width of a picture as it is loaded, of its header alone if possible; 0 where it cannot be read."""
         if os.path.isfile(picture.path):
-            with contextlib.suppress(Exception), Image.open(picture.path) as image:
-                return image.height, image.width
+            with contextlib.suppress(Exception):
+                header = read_header(picture.path)
+                return header.height, header.width
         with contextlib.suppress(Exception):
             height, width = np.asarray(self._loaded(picture, 'img')).shape[:2]
             return height, width
