@@ -90,7 +90,7 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
             compared = _compare(model, chosen, written, to, channels, tell, bool(plan) and chosen.carriers)
         _check_agreement(compared, model, file)
         if plan:
-            finish(written, plan, model, cfg, how, tell)
+            finish(written, chosen, plan, model, cfg, how, tell)
         for path in Path(folder).iterdir():
             os.replace(path, file.with_name(path.name))
     tell(f'{file}: takes {takes}; returns {", ".join(chosen.names)}. {chosen.left}')
