@@ -13,6 +13,9 @@ from ..run.config import load_config
 from ..run.machine import fit_to_machine
 from .options import add_cfg_options, add_checkpoint, add_config, add_force, in_one_sentence, say
 
+# Options that --check has no use for.
+_OF_WRITING = 'part', 'masks', 'no_preprocess', 'precision', 'calibrate', 'backbone', 'out', 'force'
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
@@ -49,6 +52,9 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         parser.error('--backbone names a backbone: add --part backbone')
     if args.compile and not args.check:
         parser.error('--compile is about evaluating: add --check FILE')
+    idle = [name for name in _OF_WRITING if args.check and getattr(args, name) != parser.get_default(name)]
+    if idle:
+        parser.error(f'--{idle[0].replace("_", "-")} is about writing, and --check writes nothing: leave it out')
     if (args.precision == 'int8') != bool(args.calibrate):
         parser.error('--precision int8 and --calibrate PICTURES go together: add the one that is missing')
     with in_one_sentence(parser, (Exception,)):
