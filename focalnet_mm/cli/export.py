@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ..data.pictures import find_inputs
+from ..data.pictures import find_inputs, left_out
 from ..deploy import FORMATS, MASKS, PARTS, PRECISIONS, Finish, check_files, checked_table, export_model
 from ..explain.maps import only_backbone
 from ..run.build import load_model
@@ -63,10 +63,12 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             fit_to_machine(cfg)
             say(checked_table(check_files(cfg, args.checkpoint, args.check, args.compile)))
             return
-        pictures = [item.path for item in find_inputs(args.calibrate)[0]] if args.calibrate else []
+        found, other = find_inputs(args.calibrate) if args.calibrate else ([], [])
+        if other:
+            say(left_out(other))
         model: nn.Module = load_model(cfg, args.checkpoint)
         if args.backbone:
             model = only_backbone(model, args.backbone).eval()
         out = args.out or Path(cfg.work_dir) / f'{Path(args.config).stem}-{args.part}{FORMATS[args.to]}'
-        how = Finish(not args.no_preprocess, args.precision, [Path(path) for path in pictures])
+        how = Finish(not args.no_preprocess, args.precision, [Path(item.path) for item in found])
         export_model(model, out, args.to, args.part, args.force, say, cfg, args.masks, how)
