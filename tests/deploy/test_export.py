@@ -112,7 +112,8 @@ def test_upernet(segmenter, to, tmp_path):
         samples = [dict(img_shape=(height, width), ori_shape=(height, width), pad_shape=(height, width))] * count
         with torch.no_grad():
             expected = segmenter.encode_decode(images, samples)
-        found, = onnx_outputs(path, images)
+        labels, found = onnx_outputs(path, images)
+        assert (labels == expected.argmax(1).numpy()).mean() > 0.999
         assert found.shape == expected.shape == (count, 150, height, width)
         assert relative(found, expected) < 1e-4
 
