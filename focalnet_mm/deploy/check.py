@@ -107,7 +107,7 @@ def _evaluator(cfg: Config, dataset: Any, folder: Path) -> Evaluator:
         raise ValueError('The config has no val_evaluator, which --check measures with.')
     for metric in metrics:
         # mmdet's metric of panoptic maps keeps them beside its results.
-        for key in ('outfile_prefix', 'output_dir'):
+        for key in ('outfile_prefix', 'output_dir', 'out_file_path'):
             if metric.get(key):
                 metric[key] = str(folder / Path(metric[key]).name)
     evaluator = Evaluator(metrics)

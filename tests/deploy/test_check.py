@@ -1,9 +1,12 @@
 """`export --check`: the library's own evaluator over files and PyTorch."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 
@@ -114,3 +117,15 @@ def test_what_is_about_writing(more, capsys):
     with pytest.raises(SystemExit):
         command('export', ['x.py', 'x.pth', '--check', 'x.onnx', *more], 'export')
     assert f'{more[0]} is about writing, and --check writes nothing' in capsys.readouterr().err
+
+
+def test_what_the_metrics_write_stays_apart(tmp_path):
+    """A file that the config's own evaluation left is not replaced by that of an exported model."""
+    from mmpretrain.structures import DataSample
+    (tmp_path / 'mine.pkl').write_text('mine')
+    cfg = Config(dict(val_evaluator=dict(type='DumpResults', out_file_path=str(tmp_path / 'mine.pkl'))))
+    evaluator = deploy_check._evaluator(cfg, SimpleNamespace(metainfo={}), tmp_path / 'apart')
+    evaluator.process([DataSample().set_pred_label(1)])
+    evaluator.evaluate(1)
+    assert (tmp_path / 'mine.pkl').read_text() == 'mine'
+    assert [path.name for path in (tmp_path / 'apart').iterdir()] == ['mine.pkl']
