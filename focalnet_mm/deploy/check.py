@@ -182,7 +182,10 @@ def _fill(sample: Any, found: dict[str, torch.Tensor], task: str) -> None:
         sample.pred_sem_seg = PixelData(data=found['label_map'][None])
     elif task == 'classification':
         for name, scores in found.items():
-            of_task = _of_task(sample, name.split('.')[1:])
+            output, *tasks = name.split('.')
+            if output != 'scores':
+                continue
+            of_task = _of_task(sample, tasks)
             of_task.set_pred_score(scores).set_pred_label(scores.argmax(dim=0, keepdim=True))
 
 

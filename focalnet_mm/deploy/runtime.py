@@ -76,7 +76,7 @@ class Runtime:
             Of each picture its outputs by their names: ``boxes`` (K, 4) as x1, y1, x2, y2 in pixels of the picture,
             ``scores`` (K,), ``labels`` (K,) and ``masks`` (K, H, W) or ``roi_masks`` (K, 28, 28) of the K objects that
             were found; ``segments`` (H, W), number × 1000 + label; ``label_map`` (H, W); a classifier's ``scores``
-            (classes,).
+            (classes,), and ``classes``: the number of the one that holds, or of several labels which do (classes,).
 
         Raises:
             ValueError: What was given is no RGB picture in uint8, or the file has no such threshold.

@@ -163,7 +163,9 @@ def _labels(found: Found) -> list[dict[str, Any]]:
 def _best(found: Found) -> list[dict[str, Any]]:
     entries = []
     for name, scores in found.items():
-        _, _, task = name.partition('.')
+        output, _, task = name.partition('.')
+        if output != 'scores':
+            continue
         for label in np.argsort(-scores, kind='stable')[:_TOP_CLASSES].tolist():
             entries.append(dict(category_id=label, score=float(scores[label]), **(dict(task=task) if task else {})))
     return entries

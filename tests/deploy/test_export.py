@@ -127,8 +127,9 @@ def test_classifier(tmp_path, thin_config):
     images = torch.randn(2, 3, 90, 130)
     with torch.no_grad():
         expected = torch.stack([sample.pred_score for sample in model(images, mode='predict')])
-    found, = onnx_outputs(tmp_path / 'x.onnx', images)
+    found, classes = onnx_outputs(tmp_path / 'x.onnx', images)
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)
+    np.testing.assert_array_equal(classes, expected.argmax(1).numpy())
 
 
 def test_detector_without_its_heads(tmp_path, thin_config):
