@@ -5,13 +5,16 @@ from pathlib import Path
 
 from torch import nn
 
-from ..data.pictures import find_inputs
+from ..data.pictures import find_inputs, left_out
 from ..deploy import FORMATS, MASKS, PARTS, PRECISIONS, Finish, check_files, checked_table, export_model
 from ..explain.maps import only_backbone
 from ..run.build import load_model
 from ..run.config import load_config
 from ..run.machine import fit_to_machine
 from .options import add_cfg_options, add_checkpoint, add_config, add_force, in_one_sentence, say
+
+# Options that --check has no use for.
+_OF_WRITING = 'part', 'masks', 'no_preprocess', 'precision', 'calibrate', 'backbone', 'out', 'force'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +52,9 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         parser.error('--backbone names a backbone: add --part backbone')
     if args.compile and not args.check:
         parser.error('--compile is about evaluating: add --check FILE')
+    idle = [name for name in _OF_WRITING if args.check and getattr(args, name) != parser.get_default(name)]
+    if idle:
+        parser.error(f'--{idle[0].replace("_", "-")} is about writing, and --check writes nothing: leave it out')
     if (args.precision == 'int8') != bool(args.calibrate):
         parser.error('--precision int8 and --calibrate PICTURES go together: add the one that is missing')
     with in_one_sentence(parser, (Exception,)):
@@ -57,10 +63,12 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             fit_to_machine(cfg)
             say(checked_table(check_files(cfg, args.checkpoint, args.check, args.compile)))
             return
-        pictures = [item.path for item in find_inputs(args.calibrate)[0]] if args.calibrate else []
+        found, other = find_inputs(args.calibrate) if args.calibrate else ([], [])
+        if other:
+            say(left_out(other))
         model: nn.Module = load_model(cfg, args.checkpoint)
         if args.backbone:
             model = only_backbone(model, args.backbone).eval()
         out = args.out or Path(cfg.work_dir) / f'{Path(args.config).stem}-{args.part}{FORMATS[args.to]}'
-        how = Finish(not args.no_preprocess, args.precision, [Path(path) for path in pictures])
+        how = Finish(not args.no_preprocess, args.precision, [Path(item.path) for item in found])
         export_model(model, out, args.to, args.part, args.force, say, cfg, args.masks, how)

@@ -16,13 +16,14 @@ from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from mmengine.structures import InstanceData, PixelData
+from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from rich.progress import Progress
 
 from ..backbone.focalnet import find_backbone
 from ..data.pictures import read_image
 from ..run.build import load_model
 from ..run.config import evaluators, loaders, registry_scope
+from .pasting import pasted
 from .runtime import Runtime
 
 __all__ = ['Checked', 'check_files', 'checked_table']
@@ -106,7 +107,7 @@ def _evaluator(cfg: Config, dataset: Any, folder: Path) -> Evaluator:
         raise ValueError('The config has no val_evaluator, which --check measures with.')
     for metric in metrics:
         # mmdet's metric of panoptic maps keeps them beside its results.
-        for key in ('outfile_prefix', 'output_dir'):
+        for key in ('outfile_prefix', 'output_dir', 'out_file_path'):
             if metric.get(key):
                 metric[key] = str(folder / Path(metric[key]).name)
     evaluator = Evaluator(metrics)
@@ -133,14 +134,41 @@ def _predicted(runtime: Runtime, batch: Any) -> list[Any]:
     turned = bool(runtime.facts['preprocess']['loader'].get('turned', True))
     pictures = []
     for sample in samples:
-        path = sample.metainfo.get('img_path')
+        path = _path(sample)
         if path is None:
             raise ValueError("The samples of the validation set do not say where their pictures are: add 'img_path' to "
                              'the meta_keys of the last step of its pipeline.')
         pictures.append(np.ascontiguousarray(read_image(path, turned)[..., ::-1]))
-    for sample, found in zip(samples, runtime(pictures)):
+    for sample, picture, found in zip(samples, pictures, runtime(pictures)):
+        if 'roi_masks' in found:
+            found['masks'] = pasted(found['roi_masks'], found['boxes'], picture.shape[:2],
+                                    runtime.facts['mask_threshold'])
         _fill(sample, {name: torch.from_numpy(np.asarray(value)) for name, value in found.items()}, runtime.task)
     return samples
+
+
+def _path(sample: Any) -> str | None:
+    """Where a sample's picture is; one of several tasks has it in the samples of those."""
+    parts = (part for part in sample.values() if isinstance(part, BaseDataElement))
+    found: str | None = sample.metainfo.get('img_path')
+    return found or next(filter(None, map(_path, parts)), None)
+
+
+def _of_task(sample: Any, names: Sequence[str]) -> Any:
+    """The sample of a task within that of a picture, as mmpretrain's ``MultiTaskHead`` leaves it."""
+    for i, name in enumerate(names):
+        # Where nothing is known of a task, there is nothing to measure.
+        known = name in sample
+        if not known:
+            sample.set_field(type(sample)() if i + 1 < len(names) else _new_sample(), name)
+        sample = sample.get(name)
+        sample.set_field(known, 'eval_mask', field_type='metainfo')
+    return sample
+
+
+def _new_sample() -> Any:
+    from mmpretrain.structures import DataSample
+    return DataSample()
 
 
 def _fill(sample: Any, found: dict[str, torch.Tensor], task: str) -> None:
@@ -153,10 +181,12 @@ def _fill(sample: Any, found: dict[str, torch.Tensor], task: str) -> None:
     elif task == 'segmentation':
         sample.pred_sem_seg = PixelData(data=found['label_map'][None])
     elif task == 'classification':
-        if 'scores' not in found:
-            raise ValueError(f'The file predicts {", ".join(found)}, and --check knows the scores of one task: use '
-                             'test with the config.')
-        sample.set_pred_score(found['scores']).set_pred_label(found['scores'].argmax(dim=0, keepdim=True))
+        for name, scores in found.items():
+            output, *tasks = name.split('.')
+            if output != 'scores':
+                continue
+            of_task = _of_task(sample, tasks)
+            of_task.set_pred_score(scores).set_pred_label(scores.argmax(dim=0, keepdim=True))
 
 
 def _size(file: Path) -> int:

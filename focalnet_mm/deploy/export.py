@@ -21,14 +21,12 @@ from ..backbone.focalnet import find_backbone
 from .finish import FINISH, PRECISIONS, RGB, Finish, finish, plan_of
 from .formats import FORMATS, check_installed, open_file, write_file
 from .inputs import describe_inputs
-from .part import Agreement, Part
+from .part import TOLERANCE, Agreement, Part, difference
 from .parts import PARTS, exportable
 from .whole import MASKS
 
 __all__ = ['FORMATS', 'MASKS', 'PARTS', 'PRECISIONS', 'TOLERANCE', 'Finish', 'export_model', 'exportable']
 
-#: Largest difference from PyTorch, relative to the greatest value of an output.
-TOLERANCE = 1e-4
 # What colours the messages of torch on a terminal.
 _COLOURS = re.compile('\x1b\\[[0-9;]*m')
 # (N, H, W): one to export with, three to check with, one of them odd.
@@ -90,7 +88,7 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
             compared = _compare(model, chosen, written, to, channels, tell, bool(plan) and chosen.carriers)
         _check_agreement(compared, model, file)
         if plan:
-            finish(written, plan, model, cfg, how, tell)
+            finish(written, chosen, plan, model, cfg, how, tell)
         for path in Path(folder).iterdir():
             os.replace(path, file.with_name(path.name))
     tell(f'{file}: takes {takes}; returns {", ".join(chosen.names)}. {chosen.left}')
@@ -147,13 +145,8 @@ def _differences(expected: Sequence[Tensor], found: Sequence[Tensor]) -> Agreeme
         if own.shape != other.shape:
             return Agreement(False, float('nan'), f'an output has the shape {tuple(other.shape)} after the export, and '
                                                   f'{tuple(own.shape)} in PyTorch')
-    # Unlike max(), this does not pass over nan.
-    largest = float(np.max([_difference(own, other) for own, other in zip(expected, found)]))
+    largest = difference(expected, found)
     return Agreement(largest <= TOLERANCE, largest, f'largest relative difference {largest:.1e}')
-
-
-def _difference(expected: Tensor, actual: Tensor) -> float:
-    return float((expected - actual).abs().max() / expected.abs().max().clamp(min=1e-12))
 
 
 @contextlib.contextmanager

@@ -57,12 +57,13 @@ def plan_of(model: nn.Module, part: Part, to: str, channels: int, cfg: Config | 
     return None
 
 
-def finish(file: Path, plan: dict[str, Any], model: nn.Module, cfg: Config | None, how: Finish,
+def finish(file: Path, part: Part, plan: dict[str, Any], model: nn.Module, cfg: Config | None, how: Finish,
            tell: Callable[[str], None]) -> None:
     """Put preprocessing in front of a file, and lower its precision.
 
     Args:
         file: What was written, rewritten here.
+        part: What it holds of the model.
         plan: What :func:`plan_of` returned.
         model: The model.
         cfg: Its config.
@@ -73,7 +74,7 @@ def finish(file: Path, plan: dict[str, Any], model: nn.Module, cfg: Config | Non
         ValueError: The graph prepares pictures otherwise than the config does.
     """
     if cfg is not None:
-        levels = compare_with_pipeline(plan, model, cfg)
+        levels = compare_with_pipeline(plan, model, cfg, 'boxes' in part.names)
         tell(f'preprocessing: {levels:.2g} grey levels from what the pipeline of the config does')
     prepend(file, plan)
     if how.precision != 'fp32':

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor, nn
 
-__all__ = ['Agreement', 'Part', 'known_class', 'predicted']
+__all__ = ['TOLERANCE', 'Agreement', 'Part', 'difference', 'known_class', 'predicted']
+
+#: Largest difference from PyTorch, relative to the greatest value of an output.
+TOLERANCE = 1e-4
 
 
 class Agreement(NamedTuple):
@@ -49,6 +53,13 @@ class Part(NamedTuple):
     agree: Callable[[Sequence[Tensor], Sequence[Tensor]], Agreement] | None = None
     #: By what the images are enlarged that it is written with and compared at, for models that need large ones.
     enlarged: int = 1
+
+
+def difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
+    """The largest difference of tensors of equal shapes, relative to the greatest value of each; nan if one is nan."""
+    # Unlike max(), this does not pass over nan.
+    return float(np.max([float((own - other).abs().max() / own.abs().max().clamp(min=1e-12))
+                         for own, other in zip(expected, found, strict=True)]))
 
 
 def known_class(part: Any, *names: str) -> bool:

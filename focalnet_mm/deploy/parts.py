@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone.focalnet import find_backbone
-from .part import Part, predicted
+from .part import TOLERANCE, Agreement, Part, difference, predicted
 from .whole import whole
 
 __all__ = ['PARTS', 'exportable']
@@ -50,19 +51,22 @@ class _Segmenter(nn.Module):
 
 
 class _Classifier(nn.Module):
-    """Scores of the classes (N, classes), a tensor for each head."""
+    """Scores of the classes (N, classes), a tensor for each head, and behind them the classes that hold."""
 
     def __init__(self, model: nn.Module, logits: Sequence[Callable[[Any], Tensor]],
-                 activations: Sequence[Callable[[Tensor], Tensor]]) -> None:
+                 activations: Sequence[Callable[[Tensor], Tensor]],
+                 choices: Sequence[Callable[[Tensor], Tensor]]) -> None:
         super().__init__()
         self.model = model
         self.logits = logits
         self.activations = activations
+        self.choices = choices
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         model: Any = self.model
         features = model.extract_feat(images)
-        return tuple(activate(logits(features)) for logits, activate in zip(self.logits, self.activations))
+        scores = [activate(logits(features)) for logits, activate in zip(self.logits, self.activations)]
+        return (*scores, *(choose(values) for choose, values in zip(self.choices, scores)))
 
 
 def exportable(model: nn.Module, part: str, to: str = 'onnx', masks: str = 'paste') -> Part:
@@ -170,6 +174,9 @@ def _classifier(model: Any, images: Tensor, to: str) -> Part:
         return [torch.stack([_of_task(sample, task).pred_score for sample in samples]) for task, _ in tasks]
 
     predicted(model, lambda: predict(images), _BACKBONE)
+    # The other formats keep to the scores.
+    chooses = to == 'onnx' and all(map(_chooses_by_scores, (head for _, head in tasks), zip(*(
+        [_of_task(sample, task) for task, _ in tasks] for sample in model(images, mode='predict')))))
     changed = copy.deepcopy(model)
     features = changed.extract_feat(torch.randn(images.shape, generator=torch.Generator().manual_seed(0)))
     logits, activations, names, left, facts = [], [], [], [], {}
@@ -180,10 +187,12 @@ def _classifier(model: Any, images: Tensor, to: str) -> Part:
         logits.append(take)
         activations.append(_ACTIVATIONS[activation])
         names.append(name)
-        left.append(_choice(head, name))
+        left.append(_choice(head, name, chooses))
         facts[name] = dict(activation=activation, threshold=getattr(head, 'thr', None))
-    return Part(_Classifier(changed, logits, activations), tuple(names), ' '.join(left), predict,
-                dict(task='classification', outputs=facts))
+    choices = [functools.partial(_chosen, head) for _, head in tasks] if chooses else []
+    names += [name.replace('scores', 'classes', 1) for name in names[:len(choices)]]
+    return Part(_Classifier(changed, logits, activations, choices), tuple(names), ' '.join(left), predict,
+                dict(task='classification', outputs=facts), agree=functools.partial(_scores_agree, choices))
 
 
 #: The class that each library's models are of → what exports them.
@@ -235,7 +244,46 @@ def _activation_of(head: Any, logits: Tensor, passed_on: bool, features: Any) ->
                      f'that it cannot be exported: {_BACKBONE}.')
 
 
-def _choice(head: Any, name: str) -> str:
+def _chosen(head: Any, scores: Tensor) -> Tensor:
+    """Of scores (N, classes) the class (N,) that holds; of a head with several labels which classes do (N, classes)."""
+    if getattr(head, 'thr', None) is not None:
+        return scores >= head.thr
+    if hasattr(head, 'thr'):
+        best = scores.topk(head.topk, 1).indices
+        return (best[..., None] == torch.arange(scores.shape[1], device=scores.device)).any(1)
+    return scores.argmax(1)
+
+
+def _chooses_by_scores(head: Any, samples: Sequence[Any]) -> bool:
+    """Whether a head's own labels are those that its scores make one expect."""
+    if not all('pred_label' in sample for sample in samples):
+        return False
+    chosen = _chosen(head, torch.stack([sample.pred_score for sample in samples]))
+    return all(set(sample.pred_label.tolist()) == set((one.nonzero() if one.dim() else one).flatten().tolist())
+               for sample, one in zip(samples, chosen))
+
+
+def _scores_agree(choices: Sequence[Callable[[Tensor], Tensor]], expected: Sequence[Tensor],
+                  found: Sequence[Tensor]) -> Agreement:
+    """Compare scores, and the classes with what these scores make of them: of equal ones either may be chosen."""
+    scores, classes = found[:len(expected)], found[len(expected):]
+    for values, own in zip(scores, expected, strict=True):
+        if values.shape != own.shape:
+            return Agreement(False, float('nan'), f'scores have the shape {tuple(values.shape)} after the export, and '
+                                                  f'{tuple(own.shape)} in PyTorch')
+    largest = difference(expected, scores)
+    for choose, values, own in zip(choices, scores[:len(choices)], classes, strict=True):
+        for one, chosen, other in zip(values, choose(values), own):
+            if not torch.equal(one[chosen].sort().values, one[other].sort().values):
+                return Agreement(False, largest, 'a class is chosen that the scores do not give')
+    return Agreement(largest <= TOLERANCE, largest, f'largest relative difference {largest:.1e}')
+
+
+def _choice(head: Any, name: str, chooses: bool) -> str:
+    if chooses:
+        classes = name.replace('scores', 'classes', 1)
+        return (f'Of {classes} those hold that are true.' if hasattr(head, 'thr') else
+                f'The class is that of {classes}, which is the argmax of {name}.')
     threshold, best = getattr(head, 'thr', None), getattr(head, 'topk', None)
     if threshold is not None:
         return f'Of {name} those classes hold that are at least {threshold}.'

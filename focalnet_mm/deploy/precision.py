@@ -32,7 +32,7 @@ def lower_precision(file: Path, precision: str, pictures: Sequence[Path] = ()) -
         file: An ONNX file of less than 2 GiB, for ``'int8'`` with its preprocessing inside.
         precision: ``'fp16'``, or ``'int8'``: of weights each channel, of activations each tensor by its own range.
         pictures: What ``'int8'`` finds the ranges of activations with, some dozens of pictures such as the model will
-            see, of which the first 64 are taken.
+            see, of which up to 64 are taken, from all parts of the list.
 
     Raises:
         ValueError: There is no layer, or no picture to find ranges with.
@@ -171,7 +171,9 @@ class _Pictures:
     """Pictures as onnxruntime's calibration reads them, with a progress bar."""
 
     def __init__(self, files: Sequence[Path]) -> None:
-        self._inputs = self._read(files[:_MOST_PICTURES])
+        # Folders have their classes one after the other.
+        count = min(len(files), _MOST_PICTURES)
+        self._inputs = self._read([files[i * len(files) // count] for i in range(count)])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._inputs, None)

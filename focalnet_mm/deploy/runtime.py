@@ -76,7 +76,7 @@ class Runtime:
             Of each picture its outputs by their names: ``boxes`` (K, 4) as x1, y1, x2, y2 in pixels of the picture,
             ``scores`` (K,), ``labels`` (K,) and ``masks`` (K, H, W) or ``roi_masks`` (K, 28, 28) of the K objects that
             were found; ``segments`` (H, W), number × 1000 + label; ``label_map`` (H, W); a classifier's ``scores``
-            (classes,).
+            (classes,), and ``classes``: the number of the one that holds, or of several labels which do (classes,).
 
         Raises:
             ValueError: What was given is no RGB picture in uint8, or the file has no such threshold.
@@ -128,11 +128,17 @@ def _session(file: Path, providers: Sequence[str | tuple[str, Mapping[str, Any]]
             # The layouts that onnxruntime 1.32 gives quantised detectors at its highest level end in a wrong Gather.
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
             session = onnxruntime.InferenceSession(str(file), options, providers=chosen)
-        return session
     # Its own errors have no common class but Exception.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [''])[0]
         raise ValueError(f'{file} could not be opened by onnxruntime {onnxruntime.__version__}: {reason}') from error
+    # What it cannot start it leaves out, with a line in its log at most.
+    idle = [name for name, _ in chosen if name not in session.get_providers()]
+    if idle:
+        raise ValueError(f'onnxruntime {onnxruntime.__version__} could not start {idle[0]} and would compute with '
+                         f'{" and ".join(session.get_providers())}: see that its device and libraries are there, or '
+                         'name another provider.')
+    return session
 
 
 def _facts(stored: Mapping[str, str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..data.pictures import read_image
+from ..deploy.pasting import pasted
 from ..deploy.runtime import Runtime
 from .drawing import draw_classes, draw_labels, draw_objects
 from .masks import encoded
@@ -67,20 +68,24 @@ class ExportedPredictor:
             thresholds: As :class:`~focalnet_mm.deploy.Runtime` takes them.
 
         Returns:
-            What :class:`~focalnet_mm.deploy.Runtime` returns for it.
+            What :class:`~focalnet_mm.deploy.Runtime` returns for it; of ``roi_masks`` also the ``masks``, pasted.
 
         Raises:
             ValueError: The model fails on it.
         """
         bgr = image.image if isinstance(image, _Loaded) else image
         try:
-            return self.runtime([bgr[..., ::-1]], **thresholds)[0]
+            found = self.runtime([bgr[..., ::-1]], **thresholds)[0]
         except ValueError:
             raise
         # onnxruntime's own errors.
         except Exception as error:
             raise ValueError(f'{name}: the model fails on this image of shape {bgr.shape}: '
                              f'{(str(error).splitlines() or [""])[0]}') from error
+        if 'roi_masks' in found:
+            found['masks'] = pasted(found['roi_masks'], found['boxes'], bgr.shape[:2],
+                                    self.runtime.facts['mask_threshold'])
+        return found
 
     def entries(self, found: Found, image_id: int) -> list[dict[str, Any]]:
         """A prediction in the form of COCO's results, as :meth:`focalnet_mm.predict.Predictor.entries` gives it."""
@@ -158,7 +163,9 @@ def _labels(found: Found) -> list[dict[str, Any]]:
 def _best(found: Found) -> list[dict[str, Any]]:
     entries = []
     for name, scores in found.items():
-        _, _, task = name.partition('.')
+        output, _, task = name.partition('.')
+        if output != 'scores':
+            continue
         for label in np.argsort(-scores, kind='stable')[:_TOP_CLASSES].tolist():
             entries.append(dict(category_id=label, score=float(scores[label]), **(dict(task=task) if task else {})))
     return entries

@@ -1,9 +1,18 @@
 """`export --check`: the library's own evaluator over files and PyTorch."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.registry import init_default_scope
 
+from focalnet_mm.cli import run as command
+from focalnet_mm.deploy import Runtime
+from focalnet_mm.deploy import check as deploy_check
 from focalnet_mm.deploy.check import check_files, checked_table
 from tests.helpers import exported
 
@@ -64,3 +73,59 @@ def test_no_validation_set(thin_config):
     cfg.val_dataloader = None
     with pytest.raises(ValueError, match='has 0 val_dataloaders'):
         check_files(cfg, 'x.pth', [])
+
+
+def test_tasks():
+    """Each task is measured by mmpretrain's metric, on the pictures that it is known of."""
+    from mmpretrain.evaluation import MultiTasksMetric
+    from mmpretrain.structures import DataSample, MultiTaskDataSample
+    init_default_scope('mmpretrain')
+    accuracy = [dict(type='Accuracy', topk=(1,))]
+    metric = MultiTasksMetric(dict(colour=accuracy, more=[dict(type='MultiTasksMetric',
+                                                               task_metrics=dict(size=accuracy))]))
+    truth, samples = [(0, 1), (2, None), (1, 0)], []
+    for colour, size in truth:
+        sample, more = MultiTaskDataSample(), MultiTaskDataSample()
+        sample.set_field(DataSample(metainfo=dict(img_path='x.png')).set_gt_label(colour), 'colour')
+        if size is not None:
+            more.set_field(DataSample().set_gt_label(size), 'size')
+            sample.set_field(more, 'more')
+        assert deploy_check._path(sample) == 'x.png'
+        # Colours are right but for the last, sizes but for the first.
+        scores = torch.eye(3)[[0, 2, 2][len(samples)]], torch.eye(2)[0]
+        deploy_check._fill(sample, dict(zip(('scores.colour', 'scores.more.size'), scores)), 'classification')
+        samples.append(sample)
+    evaluator = Evaluator(metric)
+    evaluator.process(samples)
+    assert evaluator.evaluate(3) == {'colour_accuracy/top1': pytest.approx(200 / 3, abs=1e-3),
+                                     'more_size_accuracy/top1': pytest.approx(50)}
+
+
+def test_masks_of_boxes_are_measured(tmp_path):
+    from mmdet.structures import DetDataSample
+    cv2.imwrite(str(tmp_path / 'x.png'), np.zeros((40, 60, 3), np.uint8))
+    runtime = Runtime(exported.detector(tmp_path / 'x.onnx', roi=True, mask_threshold=0.5))
+    batch = dict(data_samples=[DetDataSample(metainfo=dict(img_path=str(tmp_path / 'x.png')))])
+    sample, = deploy_check._predicted(runtime, batch)
+    masks = sample.pred_instances.masks
+    assert (masks.dtype, masks.shape) == (torch.bool, (2, 40, 60))
+    assert masks.sum((1, 2)).tolist() == [40 * 30, 40 * 60]
+
+
+@pytest.mark.parametrize('more', [['--out', 'y.onnx'], ['--masks', 'roi'], ['--no-preprocess'], ['--force']])
+def test_what_is_about_writing(more, capsys):
+    with pytest.raises(SystemExit):
+        command('export', ['x.py', 'x.pth', '--check', 'x.onnx', *more], 'export')
+    assert f'{more[0]} is about writing, and --check writes nothing' in capsys.readouterr().err
+
+
+def test_what_the_metrics_write_stays_apart(tmp_path):
+    """A file that the config's own evaluation left is not replaced by that of an exported model."""
+    from mmpretrain.structures import DataSample
+    (tmp_path / 'mine.pkl').write_text('mine')
+    cfg = Config(dict(val_evaluator=dict(type='DumpResults', out_file_path=str(tmp_path / 'mine.pkl'))))
+    evaluator = deploy_check._evaluator(cfg, SimpleNamespace(metainfo={}), tmp_path / 'apart')
+    evaluator.process([DataSample().set_pred_label(1)])
+    evaluator.evaluate(1)
+    assert (tmp_path / 'mine.pkl').read_text() == 'mine'
+    assert [path.name for path in (tmp_path / 'apart').iterdir()] == ['mine.pkl']

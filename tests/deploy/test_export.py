@@ -112,7 +112,8 @@ def test_upernet(segmenter, to, tmp_path):
         samples = [dict(img_shape=(height, width), ori_shape=(height, width), pad_shape=(height, width))] * count
         with torch.no_grad():
             expected = segmenter.encode_decode(images, samples)
-        found, = onnx_outputs(path, images)
+        labels, found = onnx_outputs(path, images)
+        assert (labels == expected.argmax(1).numpy()).mean() > 0.999
         assert found.shape == expected.shape == (count, 150, height, width)
         assert relative(found, expected) < 1e-4
 
@@ -126,8 +127,9 @@ def test_classifier(tmp_path, thin_config):
     images = torch.randn(2, 3, 90, 130)
     with torch.no_grad():
         expected = torch.stack([sample.pred_score for sample in model(images, mode='predict')])
-    found, = onnx_outputs(tmp_path / 'x.onnx', images)
+    found, classes = onnx_outputs(tmp_path / 'x.onnx', images)
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)
+    np.testing.assert_array_equal(classes, expected.argmax(1).numpy())
 
 
 def test_detector_without_its_heads(tmp_path, thin_config):

@@ -67,6 +67,14 @@ def facts_of(path):
             and not prop.key.startswith('pkg.')}
 
 
+def assert_labels(outputs, samples):
+    """The classes that a file returns are the labels that mmpretrain gives."""
+    for found in outputs:
+        assert found.dtype == (torch.bool if found.dim() == 2 else torch.int64)
+        for one, sample in zip(found, samples, strict=True):
+            assert (one.nonzero()[:, 0] if one.dim() else one[None]).tolist() == sorted(sample.pred_label.tolist())
+
+
 def relative(found, expected):
     assert found.shape == expected.shape
     return float((found - expected).abs().max() / expected.abs().max())
@@ -113,13 +121,15 @@ class TestClassifiers:
         model = classifier(CLASSIFIERS[name], neck=None if name == 'csra' else GAP)
         export_model(model, tmp_path / file, format_of(file), tell=lambda _: None)
         if file == 'x.onnx':
-            assert names_of(tmp_path / file) == ['scores']
+            assert names_of(tmp_path / file) == ['scores', 'classes']
         for count, height, width in UNSEEN:
             images = torch.randn(count, 3, height, width)
             with torch.no_grad():
                 samples = model(images, mode='predict')
-                found, = run(tmp_path / file, images)
+                found, *classes = run(tmp_path / file, images)
             assert relative(found, torch.stack([sample.pred_score for sample in samples])) < 1e-4
+            assert len(classes) == (file == 'x.onnx')
+            assert_labels(classes, samples)
 
     def test_tasks(self, tmp_path):
         head = dict(type='MultiTaskHead', task_heads=dict(
@@ -129,16 +139,31 @@ class TestClassifiers:
         told = []
         export_model(model, tmp_path / 'x.onnx', 'onnx', tell=told.append)
         names = names_of(tmp_path / 'x.onnx')
-        assert names == ['scores.colour', 'scores.marks', 'scores.more.size']
-        assert 'The class is the argmax of scores.colour. Of scores.marks those classes hold that are at least 0.5.' \
-            in told[-1]
+        tasks = 'colour', 'marks', 'more.size'
+        assert names == [f'{what}.{task}' for what in ('scores', 'classes') for task in tasks]
+        assert 'The class is that of classes.colour, which is the argmax of scores.colour. Of classes.marks those ' \
+            'hold that are true.' in told[-1]
         images = torch.randn(2, 3, 72, 99)
         with torch.no_grad():
             samples = model(images, mode='predict')
         expected = [[sample.colour for sample in samples], [sample.marks for sample in samples],
                     [sample.more.size for sample in samples]]
-        for found, own in zip(run(tmp_path / 'x.onnx', images), expected, strict=True):
+        outputs = run(tmp_path / 'x.onnx', images)
+        for found, classes, own in zip(outputs[:3], outputs[3:], expected, strict=True):
             assert relative(found, torch.stack([sample.pred_score for sample in own])) < 1e-4
+            assert_labels([classes], own)
+
+    @pytest.mark.parametrize('name', ['multi_label_topk', 'multi_label_one', 'arcface_centres'])
+    def test_classes(self, name):
+        model = classifier(CLASSIFIERS[name])
+        part, images = exportable(model, 'model'), torch.randn(3, 3, 64, 64)
+        with torch.no_grad():
+            found, expected = part.module(images), part.predict(images)
+            assert_labels([found[1]], model(images, mode='predict'))
+            assert part.agree(expected, found).holds
+            others = found[1].roll(1, -1) if found[1].dim() > 1 else (found[1] + 1) % 5
+            assert part.agree(expected, (found[0], others)).holds == (name == 'multi_label_one')
+            assert not part.agree(expected, (found[0] + 0.01, found[1])).holds
 
     def test_two_logits(self, tmp_path):
         """The Conformer's head adds what two branches say; a neck of anybody's may give it two features."""
@@ -178,6 +203,8 @@ class TestClassifiers:
         with torch.no_grad():
             expected = torch.stack([sample.pred_score for sample in model(images, mode='predict')])
         assert relative(run(tmp_path / 'x.pt', images)[0], expected) < 1e-4
+        # It says no labels, so that its file does not either.
+        assert exportable(model, 'model').names == ('scores',)
 
     def test_nothing_to_predict_with(self):
         model = classifier(linear())

@@ -6,6 +6,7 @@ import onnx
 import pytest
 
 from focalnet_mm.deploy import Runtime
+from focalnet_mm.deploy import precision as precisions
 from focalnet_mm.deploy.precision import lower_precision
 from tests.helpers import exported
 
@@ -32,6 +33,17 @@ def test_beside_float32(precision, share, tolerance, tmp_path):
 def weight_bytes(file):
     return sum(len(weight.raw_data) for weight in onnx.load(file).graph.initializer
                if np.prod(weight.dims) in (32 * 27, 64 * 32, 64 * 3))
+
+
+@pytest.mark.parametrize('count', [3, 64, 65, 1000])
+def test_pictures_of_all_parts_of_a_list(count, monkeypatch):
+    """Folders a class would otherwise give those of the first classes alone."""
+    read = []
+    monkeypatch.setattr(precisions, 'read_image', lambda file: read.append(file) or np.zeros((2, 3, 3), np.uint8))
+    pictures = precisions._Pictures(list(range(count)))
+    while pictures.get_next():
+        pass
+    assert read == np.linspace(0, count, min(count, 64), endpoint=False).astype(int).tolist()
 
 
 def test_int8_needs_pictures_and_layers(tmp_path):

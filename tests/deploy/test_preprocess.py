@@ -23,7 +23,7 @@ SIZES = (60, 90), (171, 33), (37, 131), (1, 7), (160, 267)
 def config(scope, *steps, loader=None):
     pack = dict(type=PACK[scope])
     if scope != 'mmpretrain':
-        pack['meta_keys'] = ('img_shape', 'ori_shape')
+        pack['meta_keys'] = ('img_shape', 'ori_shape', *(['scale_factor'] if scope == 'mmdet' and steps else []))
     pipeline = [loader or dict(type='LoadImageFromFile'), *steps, pack]
     return Config(dict(default_scope=scope, test_dataloader=dict(dataset=dict(type='X', pipeline=pipeline))))
 
@@ -162,3 +162,20 @@ def test_a_plan_that_differs_is_not_written():
     plan['steps'][0]['size'] = [133, 100]
     with pytest.raises(ValueError, match='640 × 480 pixels becomes'):
         compare_with_pipeline(plan, model, cfg)
+
+
+@pytest.mark.parametrize(('steps', 'refused'), [
+    ([KEEP], False), ([dict(type='Resize', scale_factor=0.7)], False),
+    ([KEEP, dict(type='Pad', size_divisor=32)], True), ([KEEP, dict(type='Pad', pad_to_square=True)], True),
+    ([KEEP, KEEP | dict(scale=(60, 60))], True)])
+def test_boxes_come_back_as_mmdet_brings_them(steps, refused):
+    """mmdet divides by the factors of its last Resize, the graph by the sizes of image and picture."""
+    model = with_preprocessor('mmdet', bgr_to_rgb=True, pad_size_divisor=32)
+    cfg = config('mmdet', *steps)
+    plan = make_plan(model, 3, cfg)
+    assert compare_with_pipeline(plan, model, cfg) == 0
+    if not refused:
+        assert compare_with_pipeline(plan, model, cfg, boxes=True) == 0
+        return
+    with pytest.raises(ValueError, match=r'a picture of 640 × 480, and brings boxes back by the factors .* pad by'):
+        compare_with_pipeline(plan, model, cfg, boxes=True)

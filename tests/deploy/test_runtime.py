@@ -31,6 +31,16 @@ def test_objects_without_filling(tmp_path):
     assert {name: len(value) for name, value in fewer.items()} == dict(boxes=1, scores=1, labels=1, masks=1)
 
 
+def test_a_provider_that_does_not_start(tmp_path, monkeypatch):
+    """onnxruntime itself goes on with the CPU."""
+    import onnxruntime
+    names = ['CUDAExecutionProvider', 'CPUExecutionProvider']
+    monkeypatch.setattr(onnxruntime, 'get_available_providers', lambda: names)
+    with (pytest.warns(UserWarning, match='CUDAExecutionProvider'),
+          pytest.raises(ValueError, match='could not start CUDAExecutionProvider and would compute with CPU')):
+        Runtime(exported.classifier(tmp_path / 'x.onnx'), ('cuda', 'cpu'))
+
+
 def test_what_is_wrong_is_said(tmp_path):
     file = exported.classifier(tmp_path / 'x.onnx')
     with pytest.raises(FileNotFoundError, match=r'y\.onnx does not exist'):

@@ -53,8 +53,11 @@ def channel_scores(rgb):
     return np.exp(means) / np.exp(means).sum()
 
 
-def detector(path, **facts):
-    """Finds the left half of any picture with a score of 0.9 and all of it with 0.4, and fills up to three."""
+def detector(path, roi=False, **facts):
+    """Finds the left half of any picture with a score of 0.9 and all of it with 0.4, and fills up to three.
+
+    With ``roi`` its masks fill their boxes.
+    """
     op = Operators()
     height, width = (op.cast(op.length('original', axis), np.float32) for axis in (0, 1))
     half = op.Div(width, np.float32(2))
@@ -72,9 +75,11 @@ def detector(path, **facts):
 
     scores = op.constant(np.array([[0.9, 0.4, 0]], np.float32))
     kept = op.Mul(scores, op.cast(op.GreaterOrEqual(scores, 'score_threshold'), np.float32))
+    of_boxes = dict(roi_masks=(each(np.float32(1), 3, 28, 28), TensorProto.FLOAT, 4)) if roi else dict(
+        masks=(masks, TensorProto.BOOL, 4))
     return write(path, op, dict(
         boxes=(each(boxes, 3, 4), TensorProto.FLOAT, 3), scores=(each(kept, 3), TensorProto.FLOAT, 2),
-        labels=(each(np.array([[2, 0, -1]]), 3), TensorProto.INT64, 2), masks=(masks, TensorProto.BOOL, 4)),
+        labels=(each(np.array([[2, 0, -1]]), 3), TensorProto.INT64, 2), **of_boxes),
         thresholds=dict(score_threshold=0.0), carriers=['original'], task='detection', **facts)
 
 

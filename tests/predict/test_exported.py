@@ -93,3 +93,14 @@ def test_drawn(tmp_path):
     assert not drawn[:, 35:].any()
     assert not picture.any()
     assert predictor.draw(picture, found, 0.3)[30, 50].tolist() == [0, 0, 125]
+
+
+def test_masks_of_boxes_are_pasted(tmp_path):
+    """A file with masks within the boxes alone loses none on the way to predictions.json."""
+    predictor = ExportedPredictor(Runtime(exported.detector(tmp_path / 'x.onnx', roi=True, mask_threshold=0.5)))
+    found = predictor.predict(np.zeros((40, 60, 3), np.uint8), score_threshold=0.0)
+    half, whole = (coco.decode(entry['segmentation']) for entry in predictor.entries(found, 1))
+    assert half.shape == whole.shape == (40, 60)
+    assert half[:, :30].all()
+    assert not half[:, 30:].any()
+    assert whole.all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from mmengine.config import Config
 from torch import nn
 
 from ...run.images import ImagePipeline
-from .graph import preprocess_model
+from .graph import CARRIERS, preprocess_model
 
 __all__ = ['compare_with_pipeline']
 
@@ -21,19 +21,20 @@ _SIZES = (480, 640), (333, 251)
 _MOST_LEVELS = 1.01
 
 
-def compare_with_pipeline(plan: Mapping[str, Any], model: nn.Module, cfg: Config) -> float:
+def compare_with_pipeline(plan: Mapping[str, Any], model: nn.Module, cfg: Config, boxes: bool = False) -> float:
     """Prepare random pictures by the graph and by the config.
 
     Args:
         plan: What :func:`~focalnet_mm.deploy.preprocess.make_plan` made of the config.
         model: The model with its ``data_preprocessor``.
         cfg: The config.
+        boxes: Whether the model finds boxes, which come back from the sizes of images to those of pictures.
 
     Returns:
         The largest difference, in grey levels of 256.
 
     Raises:
-        ValueError: It is more than one, or the sizes differ.
+        ValueError: It is more than one, the sizes differ, or boxes would come back otherwise than in the config.
     """
     import onnxruntime
     pipeline = ImagePipeline(cfg)
@@ -45,14 +46,31 @@ def compare_with_pipeline(plan: Mapping[str, Any], model: nn.Module, cfg: Config
     for size in _SIZES:
         picture = random.integers(0, 256, (*size, 3), dtype=np.uint8)
         with torch.no_grad():
-            expected = preprocessor(pipeline(picture).batch, False)['inputs'].numpy()
-        found, = graph.run(['prepared'], {'pictures': picture[None, ..., ::-1]})
+            batch = pipeline(picture).batch
+            expected = preprocessor(batch, False)['inputs'].numpy()
+        found, inside, original = graph.run(['prepared', *CARRIERS], {'pictures': picture[None, ..., ::-1]})
         if found.shape != expected.shape:
             raise ValueError(f'A picture of {size[1]} × {size[0]} pixels becomes {found.shape} in the graph and '
                              f'{expected.shape} in the config\'s pipeline: export with --no-preprocess, and please '
                              'report it.')
+        if boxes:
+            _check_scale(batch['data_samples'][0].metainfo, inside.shape, original.shape)
         largest = max(largest, float(np.abs((found - expected) * std).max()))
     if not largest <= _MOST_LEVELS:
         raise ValueError(f'The graph prepares pictures by up to {largest:.1f} grey levels otherwise than the pipeline '
                          'of the config: export with --no-preprocess, and please report it.')
     return largest
+
+
+def _check_scale(meta: Mapping[str, Any], inside: Sequence[int], original: Sequence[int]) -> None:
+    """Refuse steps after which boxes are not brought back by the sizes of image and picture."""
+    scale = meta.get('scale_factor')
+    # Without it mmdet brings no boxes back at all.
+    if scale is None:
+        return
+    (height, width), (old_height, old_width) = inside, original
+    if not np.allclose(scale, (width / old_width, height / old_height), rtol=1e-6, atol=0):
+        raise ValueError(f'The pipeline of the config makes an image of {width} × {height} pixels of a picture of '
+                         f'{old_width} × {old_height}, and brings boxes back by the factors {tuple(scale)}, which the '
+                         'graph does only where Resize is the last step to change the size: pad by pad_size_divisor of '
+                         'the data_preprocessor in place of a step, or export with --no-preprocess.')

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..part import known_class
 from .operators import INVALID, nms, roi_align
 
-__all__ = ['Boxes', 'best', 'check_coder', 'check_extractor', 'check_nms', 'clip', 'decode', 'iou_key', 'pick',
-           'roi_features', 'suppress', 'top']
+__all__ = ['Boxes', 'best', 'check_coder', 'check_extractor', 'check_nms', 'check_nms_pre', 'clip', 'decode', 'iou_key',
+           'pick', 'roi_features', 'suppress', 'top']
 
 _WAY_OUT = 'export --part features'
 # Positions that lie outside of every map.
@@ -141,6 +141,13 @@ def check_nms(test_cfg: Any, where: str) -> None:
     if not test_cfg.get('max_per_img', 0) > 0:
         raise ValueError(f'{where}.max_per_img is {test_cfg.get("max_per_img")}, so that it is open how many boxes the '
                          f'file returns: set it by --cfg-options, or {_WAY_OUT}.')
+
+
+def check_nms_pre(test_cfg: Any, where: str) -> None:
+    """Refuse a test config that keeps all anchors, of which there are as many as the image is large."""
+    if not test_cfg.get('nms_pre', 0) > 0:
+        raise ValueError(f'{where}.nms_pre is {test_cfg.get("nms_pre")}, so that all anchors would be compared with '
+                         f'one another: set it by --cfg-options, or {_WAY_OUT}.')
 
 
 def iou_key(settings: Any) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..part import Part, known_class
-from .boxes import Boxes, check_coder, check_nms, decode, pick, suppress, top
+from .boxes import Boxes, check_coder, check_nms, check_nms_pre, decode, pick, suppress, top
 from .frame import frame
 from .operators import INVALID
 from .rpn import as_rows, large_enough
@@ -79,7 +79,8 @@ def dense(model: Any, masks: str) -> Part:
                          'export --part features.')
     check_coder(head)
     check_nms(head.test_cfg, 'model.test_cfg')
-    if not head.test_cfg.get('nms_pre', 0) > 0:
-        raise ValueError(f'model.test_cfg.nms_pre is {head.test_cfg.get("nms_pre")}, so that all anchors would be '
-                         'compared with one another: set it by --cfg-options, or export --part features.')
+    check_nms_pre(head.test_cfg, 'model.test_cfg')
+    if getattr(head.loss_cls, 'custom_cls_channels', False):
+        raise ValueError(f'The {type(head).__name__} makes scores as its {type(head.loss_cls).__name__} says, which is '
+                         'not known here: export --part features.')
     return detector_part(Dense(model), model, head.test_cfg)

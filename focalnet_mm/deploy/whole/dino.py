@@ -136,8 +136,8 @@ def dino(model: Any, masks: str) -> Part:
     if not head.loss_cls.use_sigmoid:
         raise ValueError(f'The DINOHead of this model has a {type(head.loss_cls).__name__} with softmax, whose '
                          'predictions are not known: export --part features.')
-    settings = ConfigDict(max_per_img=model.num_queries)
-    settings.update(head.test_cfg or {})
+    # Its predictions know no thresholds, whatever else stands in the test config.
+    settings = ConfigDict(max_per_img=(head.test_cfg or {}).get('max_per_img', model.num_queries))
     # Of the smallest image that is tried, 96×224, the largest map of stride 8 has to hold the queries.
     enlarged = math.ceil(math.sqrt(model.num_queries / (12 * 28)))
     part = detector_part(DINO(model).eval(), model, settings)

@@ -165,6 +165,7 @@ def mask2former(model: Any, masks: str) -> Part:
                     f'{fusion.num_classes} where there is nothing.')
     thresholds = panoptic_thresholds(settings) if with_map else {}
     facts = dict(task='panoptic' if with_map else 'detection', num_things=fusion.num_things_classes,
+                 num_classes=fusion.num_classes,
                  thresholds={name: float(value) for name, value in thresholds.items()})
     # Untrained models have no segment at the thresholds of the config.
     trial = dict(object_mask_thr=torch.tensor(0.0), iou_thr=torch.tensor(0.0)) if with_map else {}

@@ -11,16 +11,18 @@ from ..part import Agreement
 
 __all__ = ['agreement', 'matched']
 
-#: What share of the objects may be missed, since a score or an overlap at the very threshold falls to either side; one
-#: of :data:`FEW` in any case.
-SHARE, FEW = 0.01, 20
+#: What share of the objects may be missed, since a score or an overlap at the very threshold falls to either side.
+SHARE = 0.01
+#: How near a threshold or another object the score of the one has to be that fewer objects may miss.
+TIE = 1e-4
 #: How far boxes and masks must overlap, and how near scores must be.
 IOU, SCORE = 0.99, 1e-3
 # Pixels by which a box may be off whose overlap says little, since it is that narrow.
 _NEAR = 0.01
 
 
-def agreement(names: Sequence[str], expected: Sequence[Tensor], found: Sequence[Tensor]) -> Agreement:
+def agreement(names: Sequence[str], expected: Sequence[Tensor], found: Sequence[Tensor],
+              thresholds: Sequence[float] = (0.0,)) -> Agreement:
     """Compare the objects of a batch.
 
     Args:
@@ -28,22 +30,30 @@ def agreement(names: Sequence[str], expected: Sequence[Tensor], found: Sequence[
             such, ``masks`` (N, K, H, W).
         expected: What the model predicts.
         found: What the runtime returns.
+        thresholds: Scores that an object has to exceed.
 
     Returns:
-        Whether no more than :data:`SHARE` of the objects miss their match, and the largest difference of their scores.
+        Whether no more than :data:`SHARE` of the objects miss their match, or one whose score lies at an edge, and the
+        largest difference of their scores.
     """
     own, other = (dict(zip(names, tensors)) for tensors in (expected, found))
     objects = matches = 0
     largest = 0.0
+    excused = True
     for image in range(len(own['scores'])):
         one, two = ({name: tensor[image] for name, tensor in each.items()} for each in (own, other))
         pairs = matched(one, two)
         objects += int(max((one['scores'] > 0).sum(), (two['scores'] > 0).sum()))
         matches += len(pairs)
+        # Of lists that are both full the next object was cut off.
+        full = all(len(side['scores']) and bool((side['scores'] > 0).all()) for side in (one, two))
+        for side, paired in ((one, [i for i, _ in pairs]), (two, [j for _, j in pairs])):
+            edges = [*thresholds, *([float(side['scores'].min())] if full else [])]
+            excused = excused and _undecided(side['scores'], edges, paired)
         largest = max(largest, *(abs(float(one['scores'][i] - two['scores'][j])) for i, j in pairs), 0.0)
     words = f'{matches} of {objects} objects found again, scores differ by at most {largest:.1e}'
-    missed = max(int(SHARE * objects), int(objects >= FEW))
-    return Agreement(objects - matches <= missed, largest, words)
+    missed = objects - matches
+    return Agreement(missed <= SHARE * objects or (missed == 1 and excused), largest, words)
 
 
 def matched(one: dict[str, Tensor], two: dict[str, Tensor]) -> list[tuple[int, int]]:
@@ -63,6 +73,15 @@ def matched(one: dict[str, Tensor], two: dict[str, Tensor]) -> list[tuple[int, i
                 same[:, j] = False
                 break
     return pairs
+
+
+def _undecided(scores: Tensor, edges: Sequence[float], paired: Sequence[int]) -> bool:
+    """Whether rounding may take away or bring each object of an image that has no match."""
+    for i in torch.nonzero(scores > 0)[:, 0].tolist():
+        others = torch.cat([scores[:i], scores[i + 1:], scores.new_tensor(edges)])
+        if i not in paired and not ((others - scores[i]).abs() < TIE).any():
+            return False
+    return True
 
 
 def _overlap(one: Tensor, two: Tensor) -> Tensor:

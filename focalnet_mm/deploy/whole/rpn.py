@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..part import known_class
-from .boxes import Boxes, check_coder, check_nms, decode, pick, suppress, top
+from .boxes import Boxes, check_coder, check_nms, check_nms_pre, decode, pick, suppress, top
 
 __all__ = ['as_rows', 'check_rpn', 'large_enough', 'propose']
 
@@ -64,3 +64,4 @@ def check_rpn(head: Any) -> None:
                          'export --part features.')
     check_coder(head)
     check_nms(head.test_cfg, 'model.test_cfg.rpn')
+    check_nms_pre(head.test_cfg, 'model.test_cfg.rpn')

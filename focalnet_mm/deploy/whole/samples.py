@@ -91,7 +91,7 @@ def detector_part(module: Any, model: Any, cfg: Any, masks: str = 'none') -> Par
         if masks == 'roi':
             pasted = paste(found[3], found[0], (expected[3].shape[2], expected[3].shape[3]))
             found = *found[:3], pasted >= cfg.mask_thr_binary
-        return agreement(own_names, expected, found)
+        return agreement(own_names, expected, found, (0.0, cfg.get('score_thr', 0.0)))
 
     trial = {name: torch.tensor(0.0) for name in inputs if name == 'score_threshold'}
     left = ('Boxes are in pixels, as left, top, right and bottom. The objects of an image stand in the order of their '

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from ..part import Part, known_class
@@ -69,4 +70,5 @@ def sparse(model: Any, masks: str) -> Part:
     for stage, extractor in zip(head.bbox_head, head.bbox_roi_extractor):
         check_coder(stage)
         check_extractor(extractor)
-    return detector_part(Sparse(model), model, head.test_cfg)
+    # Its predictions know no thresholds, whatever else stands in the test config.
+    return detector_part(Sparse(model), model, ConfigDict(max_per_img=head.test_cfg.max_per_img))

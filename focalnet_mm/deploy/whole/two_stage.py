@@ -68,10 +68,12 @@ class TwoStage(nn.Module):
             logits.append(logit.reshape(*shape, -1))
             deltas = deltas.reshape(*shape, -1, 4)
             if stage + 1 < len(self.box_heads):
-                deltas = _of_best_class(logits[-1], deltas)
+                # As mmdet: of a softmax the logits, since small probabilities may all be 0.
+                ranks = _scores(head, logits[-1]) if head.custom_activation else logits[-1][..., :-1]
+                deltas = _of_best_class(ranks, deltas)
                 boxes = decode(head.bbox_coder, boxes, deltas, limits)
         each = boxes[:, :, None].expand_as(deltas)
-        scores = torch.stack(logits).mean(0).softmax(2)[..., :-1]
+        scores = _scores(head, torch.stack(logits).mean(0))
         return decode(head.bbox_coder, each, deltas, limits), scores
 
     def _masks(self, features: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
@@ -105,6 +107,9 @@ def two_stage(model: Any, masks: str) -> Part:
     check_rpn(model.rpn_head)
     _check_heads(head)
     masks = masks if head.with_mask else 'none'
+    if masks != 'none' and head.test_cfg.mask_thr_binary < 0:
+        raise ValueError(f'model.test_cfg.rcnn.mask_thr_binary is {head.test_cfg.mask_thr_binary}, with which masks '
+                         'are levels from 0 to 255: set one from 0 to 1 by --cfg-options, or --masks none.')
     return detector_part(TwoStage(model, masks), model, head.test_cfg, masks)
 
 
@@ -117,6 +122,12 @@ def _check_heads(head: Any) -> None:
                              'here: export --part features.')
     for part in _listed(head.bbox_head):
         check_coder(part)
+        if not (part.with_cls and part.with_reg):
+            raise ValueError(f'The {type(part).__name__} has with_cls={part.with_cls} and with_reg={part.with_reg}, '
+                             'and only heads with both are known here: export --part features.')
+        if part.custom_cls_channels and not known_class(part.loss_cls, 'SeesawLoss'):
+            raise ValueError(f'The {type(part).__name__} makes scores as its {type(part.loss_cls).__name__} says, '
+                             'which is not known here: export --part features.')
     for part in (*_listed(head.bbox_roi_extractor), *(_listed(head.mask_roi_extractor) if head.with_mask else ())):
         check_extractor(part)
     check_nms(head.test_cfg, 'model.test_cfg.rcnn')
@@ -129,11 +140,18 @@ def _candidates(boxes: Tensor, scores: Tensor) -> Boxes:
     return Boxes(boxes.flatten(1, 2), scores.flatten(1), labels.flatten(1))
 
 
-def _of_best_class(logits: Tensor, deltas: Tensor) -> Tensor:
+def _scores(head: Any, logits: Tensor) -> Tensor:
+    """(N, P, classes) of logits (N, P, …), without the background."""
+    # Seesaw's loss has two logits of its own for whether there is an object.
+    scores = head.loss_cls.get_activation(logits) if head.custom_cls_channels else logits.softmax(2)
+    return scores[..., :-1]
+
+
+def _of_best_class(ranks: Tensor, deltas: Tensor) -> Tensor:
     """(N, P, 4) of (N, P, classes or 1, 4): those of the class that a proposal most likely is of."""
     if deltas.shape[2] == 1:
         return deltas[:, :, 0]
-    best = logits[..., :-1].argmax(2)
+    best = ranks.argmax(2)
     return deltas.gather(2, best[..., None, None].expand(-1, -1, 1, 4))[:, :, 0]
 
 

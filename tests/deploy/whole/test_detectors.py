@@ -8,10 +8,11 @@ import torch
 from focalnet_mm.deploy import exportable
 from focalnet_mm.deploy.formats import write_file
 from focalnet_mm.deploy.whole import whole
-from tests.helpers.detectors import detector
+from tests.helpers.detectors import CLASSES, detector
 
 KINDS = 'faster', 'mask', 'cascade', 'retina', 'atss', 'sparse'
 # Sizes that an export has not seen, one of them odd.
+SEESAW = dict(_delete_=True, type='SeesawLoss', num_classes=CLASSES)
 SIZES = (1, 160, 128), (3, 97, 131), (2, 64, 64)
 
 
@@ -49,6 +50,8 @@ class TestInPyTorch:
         ('faster', dict(test_cfg=dict(rcnn=dict(nms=dict(class_agnostic=True, iou_threshold=0.3))))),
         ('retina', dict(test_cfg=dict(min_bbox_size=12, nms_pre=40))),
         ('retina', dict(bbox_head=dict(loss_cls=dict(use_sigmoid=False, type='CrossEntropyLoss', _delete_=True)))),
+        ('faster', dict(roi_head=dict(bbox_head=dict(loss_cls=SEESAW)))),
+        ('cascade', dict(roi_head=dict(bbox_head={str(i): dict(loss_cls=SEESAW) for i in range(3)}))),
     ])
     def test_settings(self, kind, changes):
         """What the config says otherwise is computed otherwise."""
@@ -67,6 +70,14 @@ class TestInPyTorch:
             check(part, part.module(**given), given)
         assert not part.agree(before, part.predict(**given)).holds
         assert part.agree(before, part.predict(given['images'])).difference == 0
+
+    def test_thresholds_that_a_head_does_not_read(self):
+        """What else stands in the test config of a Sparse R-CNN changes nothing, in mmdet either."""
+        part = whole(detector('sparse', test_cfg=dict(rcnn=dict(score_thr=0.3, nms=dict(type='nms', iou_thr=0.5)))))
+        assert (list(part.inputs), part.facts['thresholds'], part.trial) == (['img_shape'], {}, {})
+        given = dict(images=images(2, 97, 131))
+        with torch.no_grad():
+            check(part, part.module(**given), given, least=20)
 
     def test_masks_of_boxes(self):
         model = detector('mask')
@@ -125,6 +136,13 @@ class TestRefusals:
         ('retina', dict(bbox_head=dict(type='FreeAnchorRetinaHead')), 'The FreeAnchorRetinaHead is none of AnchorHead'),
         ('retina', dict(test_cfg=dict(nms=dict(type='soft_nms'))), r"model.test_cfg.nms is {'type': 'soft_nms'"),
         ('retina', dict(test_cfg=dict(max_per_img=-1)), 'model.test_cfg.max_per_img is -1, so that it is open how man'),
+        ('faster', dict(test_cfg=dict(rpn=dict(nms_pre=-1))), 'model.test_cfg.rpn.nms_pre is -1, so that all anchors'),
+        ('mask', dict(test_cfg=dict(rcnn=dict(mask_thr_binary=-1))),
+         'model.test_cfg.rcnn.mask_thr_binary is -1, with which masks are levels from 0 to 255'),
+        ('faster', dict(roi_head=dict(bbox_head=dict(with_reg=False))),
+         'The Shared2FCBBoxHead has with_cls=True and with_reg=False, and only heads with both are known'),
+        ('retina', dict(bbox_head=dict(loss_cls=dict(_delete_=True, type='FocalCustomLoss', num_classes=CLASSES))),
+         'The RetinaHead makes scores as its FocalCustomLoss says, which is not known here: export --part features'),
         ('retina', dict(test_cfg=dict(nms_pre=-1)), 'model.test_cfg.nms_pre is -1, so that all anchors would be comp'),
         ('faster', dict(roi_head=dict(bbox_roi_extractor=dict(roi_layer=dict(pool_mode='max')))),
          'The features of boxes come from a SingleRoIExtractor with RoIAlign, which is not known here'),

@@ -56,6 +56,13 @@ class TestModule:
         part, images = whole(dino(type='SharedDINOHead')), blobs(1, 128, 160)
         assert part.agree(part.predict(images), run(part, images)).holds
 
+    def test_thresholds_that_the_head_does_not_read(self, model):
+        changed = copy.deepcopy(model)
+        changed.bbox_head.test_cfg.update(score_thr=0.3, nms=dict(type='nms', iou_threshold=0.5))
+        part, images = whole(changed), blobs(1, 128, 160)
+        assert (part.inputs, part.facts['thresholds'], part.trial) == ({}, {}, {})
+        assert part.agree(part.predict(images), run(part, images)).holds
+
     def test_nothing_is_copied(self, model):
         before = {name: (id(module), type(module)) for name, module in model.named_modules()}
         part = whole(model)

@@ -73,6 +73,8 @@ class TestModule:
     def test_map_alone(self):
         part = whole(mask2former(instance=False))
         assert part.names == SEGMENTS
+        head = part.module.model.panoptic_fusion_head
+        assert (part.facts['num_classes'], part.facts['num_things']) == (head.num_classes, head.num_things_classes)
         images = blobs(1, 96, 128)
         assert part.agree(part.predict(images), run(part, images)).holds
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from focalnet_mm.deploy.pasting import pasted as paste_alone
 from focalnet_mm.deploy.whole import boxes, masks, matching, operators
 from focalnet_mm.deploy.whole.boxes import Boxes
 
@@ -49,12 +50,14 @@ def test_pasted_masks(threshold):
     where = torch.cat([random_boxes(1, 12, size=60.0), special], 1)
     values = torch.rand(1, 15, 28, 28)
     pasted = masks.paste(values, where, size)[0]
+    alone = torch.from_numpy(paste_alone(values[0].numpy(), where[0].numpy(), size, threshold))
     for i in range(15):
         expected = torch.zeros(size)
         part, place = _do_paste_mask(values[0, i, None, None], where[0, i, None], *size, skip_empty=True)
         expected[place] = part[0]
         torch.testing.assert_close(pasted[i], expected, atol=1e-5, rtol=1e-5)
-        assert ((pasted[i] >= threshold) ^ (expected >= threshold)).sum() <= 1
+        for found in (pasted[i] >= threshold, alone[i]):
+            assert (found ^ (expected >= threshold)).sum() <= 1
 
 
 @pytest.mark.parametrize('samples', [0, 1, 2])
@@ -131,3 +134,36 @@ class TestMatching:
         assert matching.agreement(tuple(own), own.values(), other.values()).holds
         other['masks'][0, 1, 0, 2] = True
         assert not matching.agreement(tuple(own), own.values(), other.values()).holds
+
+    @pytest.mark.parametrize(('score', 'holds'), [(0.505, False), (0.05005, True), (0.51003, True), (0.0502, False)])
+    def test_one_of_few(self, score, holds):
+        """It may be missed at a threshold, or where its score says nothing of its place beside another."""
+        count = 40
+        scores = torch.linspace(0.9, 0.51, count)[None]
+        scores[0, 7] = score
+        own = dict(boxes=random_boxes(1, count), scores=scores, labels=torch.zeros(1, count))
+        other = {**own, 'scores': scores.clone()}
+        other['scores'][0, 7] = 0
+        # One more that is none, so that no object is the last of a full list.
+        full = [{name: torch.cat([values, values[:, :1] * 0], 1) for name, values in each.items()}
+                for each in (own, other)]
+        names = tuple(own)
+        for left, right in (full, full[::-1]):
+            found = matching.agreement(names, left.values(), right.values(), (0.0, 0.05))
+            assert found.holds == holds
+            assert found.words.startswith('39 of 40')
+        other['scores'][0, 8] = 0
+        assert not matching.agreement(names, own.values(), other.values(), (0.0, 0.05)).holds
+
+    @pytest.mark.parametrize(('last', 'holds'), [(0.50001, True), (0.5002, False)])
+    def test_the_last_of_a_full_list(self, last, holds):
+        """Another box may take its place, if it could be the next."""
+        own = dict(boxes=random_boxes(1, 30), scores=torch.linspace(0.9, 0.5, 30)[None], labels=torch.zeros(1, 30))
+        other = {name: values.clone() for name, values in own.items()}
+        other['boxes'][0, 29] += 40
+        own['scores'][0, 28], other['scores'][0, 28] = 0.51, 0.51
+        if not holds:
+            other['boxes'][0, 29] -= 40
+            other['boxes'][0, 27] += 40
+        other['scores'][0, 29] = last
+        assert matching.agreement(tuple(own), own.values(), other.values()).holds == holds
