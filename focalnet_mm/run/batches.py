@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
+from mmengine.runner import Runner
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch.utils.data import DataLoader
 
 from .randomness import same_random_states, seed_for_data
 
-__all__ = ['Draws', 'EndlessBatches', 'SeededBatches', 'seed_batches']
+__all__ = ['Draws', 'EndlessBatches', 'SeededBatches', 'begin_anew', 'seed_batches']
 
 _END = object()
 
@@ -119,6 +120,31 @@ class EndlessBatches(_InfiniteDataloaderIterator):
 
     def skip_iter(self, num_iters: int) -> None:
         """They are skipped already."""
+
+
+class _AsItIs:
+    """A value in a config that mmengine copies, of which it gets the value itself."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __deepcopy__(self, _: Any) -> Any:
+        return self._value
+
+
+def begin_anew(runner: Runner) -> None:
+    """Let an iteration-based loop have a data loader that has not begun, with the data set that it has.
+
+    Args:
+        runner: The runner, whose loop was built of a config.
+    """
+    loop, settings = runner.train_loop, dict(runner._train_dataloader.items())
+    # The data set is of that many batches already.
+    settings.pop('num_batch_per_epoch', None)
+    # It may be large, or hold what cannot be copied, such as a database that is open.
+    settings['dataset'] = _AsItIs(loop.dataloader.dataset)
+    loop.dataloader = runner.build_dataloader(
+        settings, seed=runner.seed, diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False))
 
 
 def seed_batches(loader: DataLoader, seed: int | None, rank: int, step: Callable[[], int]) -> SeededBatches | None:

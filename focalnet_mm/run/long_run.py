@@ -15,7 +15,7 @@ from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
-from .batches import EndlessBatches, SeededBatches, seed_batches
+from .batches import EndlessBatches, SeededBatches, begin_anew, seed_batches
 from .build import unwrap
 from .damaged import tell_damaged
 from .diverging import DivergedError, FiniteLosses, check_parameters
@@ -192,10 +192,7 @@ class LongRunHook(WholeCheckpointHook):
             return
         if endless and self._seeded and isinstance(runner._train_dataloader, dict):
             # Its workers are at work already, and the sampler has begun.
-            settings = {key: value for key, value in runner._train_dataloader.items() if key != 'num_batch_per_epoch'}
-            loop.dataloader = runner.build_dataloader(
-                dict(settings, dataset=loop.dataloader.dataset), seed=runner.seed,
-                diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False))
+            begin_anew(runner)
             set_sampler_seed(runner, state)
         loader = loop.dataloader
         self._batches = seed_batches(loader, runner.seed if self._seeded else None, runner.rank, lambda: loop.iter)

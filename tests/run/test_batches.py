@@ -2,6 +2,7 @@
 
 import copy
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from focalnet_mm.run.batches import Draws, seed_batches
+from focalnet_mm.run.batches import Draws, begin_anew, seed_batches
 from focalnet_mm.run.randomness import random_states, seed_everything, set_random_states
 from focalnet_mm.weights.pickles import load_pickle
+from tests.helpers.long_runs import long_run
 
 
 class Noise(Dataset):
@@ -87,6 +89,24 @@ class TestSeededBatches:
     def test_no_batches(self, log):
         assert seed_batches(DataLoader(Noise(), batch_size=None), 0, 0, int) is None
         assert 'a resumed run will see other augmentation' in log[-1]
+
+
+@pytest.mark.parametrize('batches_of_epoch', [None, 2])
+def test_a_new_loader_has_the_same_data_set(batches_of_epoch, tmp_path):
+    """mmengine copies what is in a config, and some data sets cannot be copied."""
+    runner = long_run(tmp_path, by_epoch=False)
+    if batches_of_epoch:
+        runner._train_dataloader['num_batch_per_epoch'] = batches_of_epoch
+    before = runner.train_loop.dataloader
+    before.dataset.database = threading.Lock()
+    with pytest.raises((TypeError, RecursionError)):
+        copy.deepcopy(before.dataset)
+    begin_anew(runner)
+    after = runner.train_dataloader
+    assert after is not before
+    assert after.dataset is before.dataset
+    assert len(after) == len(before)
+    assert list(map(list, zip(range(3), after.batch_sampler))) == list(map(list, zip(range(3), before.batch_sampler)))
 
 
 def _of_epoch(epoch):
