@@ -15,7 +15,7 @@ import torch
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmengine.runner.loops import _InfiniteDataloaderIterator
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from .randomness import same_random_states, seed_for_data
 
@@ -151,19 +151,22 @@ def seed_batches(loader: DataLoader, seed: int | None, rank: int, step: Callable
     """Let the augmentation of a data loader depend on the step alone.
 
     Args:
-        loader: The data loader, changed in place. It must not have begun.
+        loader: The data loader, changed in place, which begins anew.
         seed: As :class:`SeededBatches` takes them, ``rank`` and ``step`` too.
 
     Returns:
         Its batch sampler; ``None`` where it has none, which the log tells.
     """
-    if getattr(loader, 'batch_sampler', None) is None:
+    # What data sets of that kind give does not depend on the indices.
+    if getattr(loader, 'batch_sampler', None) is None or isinstance(loader.dataset, IterableDataset):
         print_log('The training data comes without a batch sampler: a resumed run will see other augmentation.',
                   logger='current')
         return None
     batches = SeededBatches(loader.batch_sampler, seed, rank, step)
     # DataLoader lets nobody change it, lest its sampler had begun.
     object.__setattr__(loader, 'batch_sampler', batches)
+    # Workers that stay would go on with the old one.
+    loader._iterator = None
     if seed is not None:
         # It would draw the seed of its workers from the model's random numbers.
         loader.generator = torch.Generator().manual_seed(seed)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
 
 from focalnet_mm.run.batches import Draws, begin_anew, seed_batches
 from focalnet_mm.run.randomness import random_states, seed_everything, set_random_states
@@ -22,6 +22,13 @@ class Noise(Dataset):
 
     def __getitem__(self, index):
         return torch.tensor([index, random.random(), np.random.rand(), torch.rand(1).item()], dtype=torch.float64)
+
+
+class Stream(IterableDataset):
+    """What comes next, whatever index is asked for."""
+
+    def __iter__(self):
+        return iter(range(6))
 
 
 def draw():
@@ -86,8 +93,20 @@ class TestSeededBatches:
         with pytest.raises(AttributeError):
             seeded.nothing  # noqa: B018
 
-    def test_no_batches(self, log):
-        assert seed_batches(DataLoader(Noise(), batch_size=None), 0, 0, int) is None
+    @pytest.mark.slow
+    def test_workers_that_stay_and_have_begun(self):
+        loader = DataLoader(Noise(), 2, num_workers=1, persistent_workers=True)
+        next(iter(loader))
+        seed_batches(loader, 0, 0, int).pass_over(1)
+        seeded = [batch.tolist() for batch in loader]
+        assert [batch[0][0] for batch in seeded] == [2, 4]
+        fresh = DataLoader(Noise(), 2)
+        seed_batches(fresh, 0, 0, int).pass_over(1)
+        assert seeded == [batch.tolist() for batch in fresh]
+
+    @pytest.mark.parametrize('loader', [DataLoader(Noise(), batch_size=None), DataLoader(Stream(), 2)])
+    def test_no_batches(self, loader, log):
+        assert seed_batches(loader, 0, 0, int) is None
         assert 'a resumed run will see other augmentation' in log[-1]
 
 
