@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import signal as signals
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from .batches import EndlessBatches, SeededBatches, begin_anew, seed_batches
 from .build import unwrap
 from .damaged import tell_damaged
-from .diverging import DivergedError, FiniteLosses, check_parameters
+from .diverging import DivergedError, FiniteLosses, nonfinite_parameters
 from .randomness import random_states, seed_everything, set_random_states
 from .resuming import last_checkpoint
 from .states import collect_state, restore_gradients, restore_random, set_sampler_seed
@@ -29,6 +30,7 @@ __all__ = ['LongRunHook', 'keep_long_runs']
 
 # Several processes agree about stopping at every how many steps.
 _AGREE = 10
+_SIGNALS = ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1')
 _STOPPED = 'stopped_iter_{}.pth'
 
 
@@ -54,15 +56,15 @@ class LongRunHook(WholeCheckpointHook):
         **settings: Those of :class:`WholeCheckpointHook`.
 
     Raises:
+        ValueError: No signal has such a name.
         DivergedError: The loss stayed NaN or infinite, or parameters became so.
         DamagedPictureError: A picture cannot be read, and the config sets no ``max_refetch``.
     """
 
     def __init__(self, *args: Any, max_nonfinite: int = 5,
-                 stop_signals: Sequence[str] = ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1'), **settings: Any) -> None:
+                 stop_signals: Sequence[str] = _SIGNALS, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        # Windows lacks some.
-        self._signals = [signals.Signals[name] for name in stop_signals if name in signals.Signals.__members__]
+        self._signals = _known(stop_signals)
         self._losses = FiniteLosses(max_nonfinite)
         self._batches: SeededBatches | None = None
         # The random states with which a resumed run goes on, and those before a validation.
@@ -72,17 +74,22 @@ class LongRunHook(WholeCheckpointHook):
         # Whether augmentation depends on the step, and whether a validation leaves the random states alone.
         self._seeded = self._neutral = False
         self._saved_after = -1
+        # How many steps of a validation all processes take.
+        self._together = 0
+        # Parameters that were no finite numbers before the first step.
+        self._odd = frozenset[str]()
         self._stop, self._handlers = Stop(), contextlib.ExitStack()
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         loop = runner.train_loop
+        self._odd = frozenset(nonfinite_parameters(unwrap(runner.model)))
         for split, each in (('train', loop), ('val', runner.val_loop)):
             tell_damaged(getattr(getattr(each, 'dataloader', None), 'dataset', None), f'{split}_dataloader.dataset',
                          runner.cfg)
         runner.visualizer.add_scalars = _going_on(runner.visualizer.add_scalars, runner)
         self._handlers.close()
-        self._stop = self._handlers.enter_context(stop_on_signals(self._signals, patient=True))
+        self._stop = self._handlers.enter_context(stop_on_signals(self._signals, patient=True, within=type(loop).run))
         self._seeded = getattr(getattr(loop, 'dataloader', None), 'num_workers', 0) > 0
         # Workers that stay draw a number when they start, and a resumed run starts them anew.
         self._neutral = self._seeded or getattr(getattr(runner.val_loop, 'dataloader', None), 'persistent_workers',
@@ -115,7 +122,7 @@ class LongRunHook(WholeCheckpointHook):
             # The epoch that goes on has drawn the seed for workers already.
             loop.dataloader.generator = loop.dataloader.generator or torch.Generator()
             over = self._over
-            loop.run_iter = lambda idx, data_batch: type(loop).run_iter(loop, idx + over, data_batch)
+            loop.run_iter = lambda idx, *rest, **named: type(loop).run_iter(loop, idx + over, *rest, **named)
         # Hooks that draw random numbers when an epoch begins did so before the checkpoint in the middle of it.
         if self._start is not None and self._over:
             set_random_states(self._start)
@@ -138,9 +145,10 @@ class LongRunHook(WholeCheckpointHook):
 
     def before_val(self, runner: Runner) -> None:
         self._before_val = random_states()
+        self._together = _steps_of_all(runner.val_loop)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        if self._must_stop(batch_idx + 1):
+        if self._must_stop(batch_idx + 1, self._together):
             if self._saved_after != runner.iter:
                 # Validation looks at the averaged weights.
                 for hook in runner.hooks:
@@ -168,10 +176,12 @@ class LongRunHook(WholeCheckpointHook):
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
         real = getattr(runner, 'real', runner)
-        if self._losses.count:
+        if self._has_diverged():
+            self._unsaved = ('the loss was no finite number when it was due; lower the learning rate, or clip '
+                             'gradients (optim_wrapper.clip_grad), and go on from the older one with --resume.')
             real.logger.warning('The loss is no finite number: no checkpoint is saved, and the older one stays.')
             return
-        name = check_parameters(unwrap(real.model))
+        name = next((name for name in nonfinite_parameters(unwrap(real.model)) if name not in self._odd), None)
         if name is not None:
             self._diverged(real, f'The parameter {name} holds NaN or infinity after step {meta["iter"]}, which is not '
                            f'saved. {self._before(real)} Lower the learning rate, or clip gradients '
@@ -212,11 +222,17 @@ class LongRunHook(WholeCheckpointHook):
         done, last = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
         return done >= loop.val_begin and (done % loop.val_interval == 0 or done == last)
 
-    def _must_stop(self, step: int) -> bool:
-        """Whether a signal has come; several processes stop after the same step."""
+    def _has_diverged(self) -> bool:
+        """Whether the last loss of any process is no finite number. All processes take part."""
+        count = torch.tensor(self._losses.count)
+        all_reduce(count, 'max')
+        return bool(count)
+
+    def _must_stop(self, step: int, most: float = math.inf) -> bool:
+        """Whether a signal has come; several processes stop after the same step, one of those that all of them take."""
         if not torch.distributed.is_available() or not torch.distributed.is_initialized():
             return bool(self._stop)
-        if step % _AGREE:
+        if step % _AGREE or step > most:
             return False
         number = torch.tensor(int(self._stop.signal or 0))
         all_reduce(number, 'max')
@@ -227,10 +243,10 @@ class LongRunHook(WholeCheckpointHook):
     def _end(self, runner: Runner, step: int) -> NoReturn:
         """End the run for a signal, with a checkpoint of now."""
         signal = self._stop.signal
-        if self._saved_after != step and not self._losses.count:
+        if self._saved_after != step and not self._has_diverged():
             name = _STOPPED.format(step)
             if self.write(runner, name, meta=dict(epoch=runner.epoch, iter=step), by_epoch=False) and is_main_process():
-                self.point_to(runner, str(Path(self.out_dir, name)))
+                self.point_to(runner, self.file_backend.join_path(self.out_dir, name))
                 self._forget_stops(runner, name)
                 self._saved_after = step
         # Whoever ends first has the others killed.
@@ -276,12 +292,33 @@ def keep_long_runs(runner: Runner, start_from: str | None = None) -> None:
     runner.logger.info('The config has a checkpoint hook of its own or none: checkpoints are written as it does.')
 
 
+def _known(names: Sequence[str]) -> list[signals.Signals]:
+    """The signals of that names as far as this system has them: Windows lacks some."""
+    known = signals.Signals.__members__
+    names = [names] if isinstance(names, str) else names
+    for name in names:
+        if name not in known and name not in _SIGNALS:
+            raise ValueError(f'default_hooks.checkpoint.stop_signals names {name!r}, which is no signal here: take '
+                             f'any of {", ".join(known)}.')
+    return [known[name] for name in names if name in known]
+
+
 def _set_epoch(loader: Any, epoch: int) -> None:
     """As mmengine's iteration-based loop does where the data comes to its end."""
     sampler = next((each for each in (loader.sampler, getattr(loader.batch_sampler, 'sampler', None))
                     if hasattr(each, 'set_epoch')), None)
     if sampler is not None:
         sampler.set_epoch(epoch)
+
+
+def _steps_of_all(loop: Any) -> int:
+    """How many steps of a validation all processes take, of which one may have more. All processes take part."""
+    steps = torch.tensor(0)
+    # Not every loop has one loader, whose length is known.
+    with contextlib.suppress(AttributeError, TypeError, NotImplementedError):
+        steps = torch.tensor(len(loop.dataloader))
+    all_reduce(steps, 'min')
+    return int(steps)
 
 
 def _going_on(function: Callable[..., Any], runner: Runner) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,7 +17,8 @@ from ..weights.layouts import shorten
 from ..weights.pickles import load_pickle
 from .drafts import write_whole
 
-__all__ = ['STATE', 'Found', 'Run', 'candidates', 'check_resumable', 'find_newest', 'last_checkpoint', 'note_last']
+__all__ = ['STATE', 'Found', 'Run', 'candidates', 'check_resumable', 'find_newest', 'last_checkpoint', 'note_last',
+           'run_of']
 
 #: Under which key a checkpoint holds what only a resumed run asks for.
 STATE = 'long_run'
@@ -122,21 +124,38 @@ def last_checkpoint(work_dir: str | os.PathLike) -> Path | None:
     return next((each for each in (work_dir / path, path, work_dir / path.name) if text and each.is_file()), None)
 
 
+def run_of(path: str | os.PathLike) -> str | None:
+    """The name of the run that a checkpoint notes; ``None`` where it notes none, or cannot be read."""
+    try:
+        # Its tensors are not looked at.
+        content = load_pickle(Path(path), check=not zipfile.is_zipfile(path))
+    except (OSError, ValueError):
+        return None
+    noted = content.get(STATE) if isinstance(content, Mapping) else None
+    return noted.get('run') if isinstance(noted, Mapping) else None
+
+
 def note_last(work_dir: str | os.PathLike, checkpoint: str) -> None:
-    """Note the last checkpoint of a work dir, relative to it, so that it may be moved.
+    """Note the last checkpoint of a work dir, relative to it if possible, so that it may be moved.
 
     Args:
         work_dir: The folder.
         checkpoint: Path or URL of the checkpoint.
     """
-    write_whole(Path(work_dir) / _POINTER, checkpoint if '://' in checkpoint else os.path.relpath(checkpoint, work_dir))
+    # On Windows there is no way from one drive to another.
+    with contextlib.suppress(ValueError):
+        checkpoint = checkpoint if '://' in checkpoint else os.path.relpath(checkpoint, work_dir)
+    write_whole(Path(work_dir) / _POINTER, checkpoint)
 
 
 def candidates(work_dir: str | os.PathLike, folder: str | os.PathLike, template: str) -> list[Path]:
     """The checkpoints of a work dir by their names, and what it names as its last one. See :func:`find_newest`."""
-    names = re.compile('|'.join([re.escape(template).replace(r'\{\}', r'\d+'), r'epoch_\d+\.pth',
-                                 r'(stopped_)?iter_\d+\.pth']))
-    found = [path for path in Path(folder).glob('*') if names.fullmatch(path.name) and path.is_file()]
+    # The template may have a folder, and say how a number is written, as in `epoch_{:03d}.pth`.
+    named = Path(folder, template)
+    own = r'\d+'.join(map(re.escape, re.split(r'\{[^{}]*\}', named.name)))
+    names = re.compile('|'.join([own, r'epoch_\d+\.pth', r'(stopped_)?iter_\d+\.pth']))
+    found = [path for place in {Path(folder), named.parent} for path in place.glob('*')
+             if names.fullmatch(path.name) and path.is_file()]
     last = last_checkpoint(work_dir)
     if last is not None and not any(path.samefile(last) for path in found):
         found.append(last)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce, get_world_size
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 
 from .build import unwrap
@@ -73,12 +73,16 @@ def _sampler(runner: Runner) -> Any:
 def _gradients(runner: Runner) -> dict[str, torch.Tensor]:
     wrapper = runner.optim_wrapper
     wrappers = list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-    if all(each._inner_count % each._accumulative_counts == 0 for each in wrappers):
+    # DeepSpeed counts by itself.
+    if all(each._inner_count % each._accumulative_counts == 0 for each in wrappers if isinstance(each, OptimWrapper)):
         return {}
     found = {name: parameter.grad.detach().clone() for name, parameter in unwrap(runner.model).named_parameters()
              if parameter.grad is not None}
     if get_world_size() > 1:
-        # Their mean is what the update will be made of.
+        # Their mean is what the update will be made of. One process may lack what another has.
+        somewhere = set[str]().union(*all_gather_object(list(found)))
+        found = {name: found.get(name, torch.zeros_like(parameter))
+                 for name, parameter in unwrap(runner.model).named_parameters() if name in somewhere}
         for gradient in found.values():
             all_reduce(gradient, 'mean')
     return {name: gradient.cpu() for name, gradient in found.items()}

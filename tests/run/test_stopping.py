@@ -1,5 +1,6 @@
 """Signals as a wish to stop."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -53,3 +54,28 @@ def test_a_patient_one_waits_for_a_person():
         assert stop.signal is signal.SIGTERM
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_after_the_work_they_do_what_they_did():
+    """Where an error has ended it and nobody left the context, as in a notebook."""
+    found, left = [], contextlib.ExitStack()
+
+    def work():
+        stop = left.enter_context(stop_on_signals((signal.SIGTERM,), within=work))
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop
+        raise RuntimeError
+
+    before = signal.signal(signal.SIGTERM, lambda number, _: found.append(number))
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(RuntimeError):
+            work()
+        assert not found
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert found == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) is handler
+        left.close()
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,16 +1,32 @@
 """Checkpoints are whole or not there, whatever fails, and the newest whole one is resumed."""
 
+import ntpath
+import os
 import resource
 import shutil
 import signal
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
+from mmengine.fileio import BaseStorageBackend, FileClient, register_backend
 from mmengine.hooks import CheckpointHook
 
-from focalnet_mm.run.resuming import STATE, check_resumable, last_checkpoint
+from focalnet_mm.run.resuming import STATE, check_resumable, last_checkpoint, note_last
+from focalnet_mm.run.states import collect_state
 from focalnet_mm.run.whole_checkpoints import UnsavedError
-from tests.helpers.long_runs import STEPS, Kill, KilledError, different, files, killed_at_file, long_run, tensors
+from tests.helpers.long_runs import (
+    STEPS,
+    Kill,
+    KilledError,
+    Scores,
+    different,
+    files,
+    killed_at_file,
+    long_run,
+    tensors,
+)
 
 
 @pytest.fixture(scope='module')
@@ -114,6 +130,36 @@ class TestResume:
         assert resume(tmp_path, log_of)[0] == str(tmp_path / 'epoch_1.pth')
 
 
+@pytest.mark.parametrize('template', ['e{:03d}.pth', 'kept/{}_epochs.pth'])
+def test_any_template_of_names(template, tmp_path, log_of):
+    """Without what names the last one."""
+    settings = dict(hook=dict(filename_tmpl=template, max_keep_ckpts=-1))
+    with pytest.raises(KilledError):
+        long_run(tmp_path, kill=Kill(step=2 * STEPS + 1), **settings).train()
+    (tmp_path / 'last_checkpoint').unlink()
+    assert resume(tmp_path, log_of, **settings)[:2] == (str(tmp_path / template.format(2)), [])
+    assert (tmp_path / template.format(3)).is_file()
+
+
+def test_what_others_save(tmp_path, log_of):
+    """Is not taken for what was saved before."""
+    runner = long_run(tmp_path, kill=Kill(step=6, do=lambda: runner.save_checkpoint(
+        str(tmp_path), 'mine.pth', meta=dict(epoch=1, iter=6))), **ALL)
+    runner.train()
+    resumed = long_run(tmp_path / 'b', resume=True, load_from=str(tmp_path / 'mine.pth'), **ALL)
+    told = log_of(resumed)
+    resumed.train()
+    assert any('holds no random states' in line for line in told)
+
+
+def test_another_run_s_stop_stays(trained, tmp_path):
+    """Where a checkpoint of elsewhere is resumed in its folder."""
+    with pytest.raises(SystemExit):
+        long_run(tmp_path, kill=Kill(step=2, do=lambda: signal.raise_signal(signal.SIGTERM)), **ALL).train()
+    long_run(tmp_path, resume=True, load_from=str(trained[0] / 'epoch_2.pth'), **ALL).train()
+    assert files(tmp_path) == ['epoch_3.pth', 'stopped_iter_2.pth']
+
+
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory):
     runner = long_run(tmp_path_factory.mktemp('undisturbed'))
@@ -164,6 +210,19 @@ class TestFullDisk:
         assert 'epoch_3.pth' in files(tmp_path)
         assert 'epoch_1.pth' not in files(tmp_path)
 
+    def test_the_first_best_one(self, limit, tmp_path, monkeypatch):
+        """What is not there is no best one: the next is."""
+        scores = iter([3., 2., 1.])
+        monkeypatch.setattr(Scores, 'compute_metrics', lambda *_: dict(acc=next(scores)))
+
+        class Room(Kill):
+            def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+                if runner.iter + 1 in (STEPS, STEPS + 1):
+                    limit(4096 if runner.iter + 1 == STEPS else resource.RLIM_INFINITY)
+
+        long_run(tmp_path, kill=Room()).train()
+        assert files(tmp_path) == ['best_acc_epoch_2.pth', 'epoch_3.pth']
+
     def test_to_the_end(self, limit, tmp_path):
         runner = long_run(tmp_path, kill=Kill(step=2 * STEPS + 1, do=lambda: limit(4096)))
         with pytest.raises(UnsavedError, match=r'last checkpoint is missing: .*epoch_3\.pth could not be written: F'):
@@ -177,3 +236,47 @@ def test_what_a_checkpoint_holds_is_mmengine_s(trained):
     content = torch.load(trained[0] / 'epoch_2.pth', weights_only=False)
     assert set(content) == {'meta', 'state_dict', 'message_hub', 'optimizer', 'param_schedulers', 'ema_state_dict',
                             STATE}
+
+
+def test_a_pointer_to_another_drive(tmp_path, monkeypatch):
+    """As Windows has them."""
+    with pytest.raises(ValueError, match='mount') as told:
+        ntpath.relpath('D:\\x.pth', 'C:\\work')
+    monkeypatch.setattr(os.path, 'relpath', Mock(side_effect=told.value))
+    (tmp_path / 'x.pth').touch()
+    note_last(tmp_path, str(tmp_path / 'x.pth'))
+    assert last_checkpoint(tmp_path) == tmp_path / 'x.pth'
+
+
+class Remote(BaseStorageBackend):
+    """A storage of another machine, as far as checkpoints are written to it."""
+
+    def get(self, filepath):
+        raise NotImplementedError
+
+    get_text = get
+
+    def put(self, obj, filepath):
+        stored.append(filepath)
+
+    def join_path(self, filepath, *filepaths):
+        return '/'.join([filepath, *filepaths])
+
+
+stored = []
+
+
+def test_stopped_with_a_remote_storage(tmp_path):
+    register_backend('elsewhere', Remote, prefixes='elsewhere', force=True)
+    FileClient.register_backend('elsewhere', Remote, prefixes='elsewhere', force=True)
+    with pytest.raises(SystemExit):
+        long_run(tmp_path / 'a', kill=Kill(step=2, do=lambda: signal.raise_signal(signal.SIGTERM)), hook=dict(
+            out_dir='elsewhere://bucket', max_keep_ckpts=-1, save_best=None)).train()
+    assert stored == ['elsewhere://bucket/a/stopped_iter_2.pth']
+    assert (tmp_path / 'a/last_checkpoint').read_text() == stored[0]
+
+
+def test_wrappers_that_count_by_themselves():
+    """As DeepSpeed's does, which is none of mmengine's `OptimWrapper`."""
+    runner = SimpleNamespace(model=torch.nn.Linear(1, 1), optim_wrapper=object(), train_dataloader=None)
+    assert collect_state(runner, 'x', 0, False)['gradients'] == {}
