@@ -22,7 +22,7 @@ from .damaged import tell_damaged
 from .diverging import DivergedError, FiniteLosses, nonfinite_parameters
 from .randomness import random_states, seed_everything, set_random_states
 from .resuming import last_checkpoint
-from .states import collect_state, restore_gradients, restore_random, set_sampler_seed
+from .states import collect_state, restore_gradients, restore_random, restore_stopping, set_sampler_seed
 from .stopping import Stop, stop_on_signals
 from .whole_checkpoints import WholeCheckpointHook
 
@@ -71,6 +71,7 @@ class LongRunHook(WholeCheckpointHook):
         self._start: dict[str, Any] | None = None
         self._before_val: dict[str, Any] | None = None
         self._over, self._validated = 0, False
+        self._metrics: Mapping[str, Any] = {}
         # Whether augmentation depends on the step, and whether a validation leaves the random states alone.
         self._seeded = self._neutral = False
         self._saved_after = -1
@@ -104,7 +105,8 @@ class LongRunHook(WholeCheckpointHook):
             runner.logger.warning('The checkpoint holds no random states: the run goes on with other random numbers '
                                   'than it would have had.')
             return
-        self._over, self._validated = state['over'], state['validated']
+        self._over, self._validated, self._metrics = state['over'], state['validated'], state.get('metrics') or {}
+        restore_stopping(runner, state)
         restore_gradients(runner, state)
         set_sampler_seed(runner, state)
         restore_random(runner, state)
@@ -157,7 +159,7 @@ class LongRunHook(WholeCheckpointHook):
             self._end(runner, runner.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        self._validated = True
+        self._validated, self._metrics = True, metrics or {}
         super().after_val_epoch(runner, metrics or {})
 
     def after_val(self, runner: Runner) -> None:
@@ -172,7 +174,7 @@ class LongRunHook(WholeCheckpointHook):
     def state_of(self, runner: Runner) -> dict[str, Any]:
         """What a checkpoint notes of the run, and all that a resumed one needs. All processes take part."""
         before = self._before_val if self._neutral or not self._validated else None
-        return collect_state(runner, self._run.name, self._over, self._validated, before)
+        return collect_state(runner, self._run.name, self._over, self._validated, before, self._metrics)
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
         real = getattr(runner, 'real', runner)

@@ -57,7 +57,8 @@ class Found(NamedTuple):
     passed_over: list[str]
 
 
-def find_newest(work_dir: str | os.PathLike, folder: str | os.PathLike, template: str, model: nn.Module) -> Found:
+def find_newest(work_dir: str | os.PathLike, folder: str | os.PathLike, template: str, model: nn.Module,
+                optimizer: bool = True) -> Found:
     """The newest checkpoint of a run that is whole, holds all that resuming takes, and is of the model.
 
     Args:
@@ -65,6 +66,7 @@ def find_newest(work_dir: str | os.PathLike, folder: str | os.PathLike, template
         folder: Where its checkpoints are, the same or another one.
         template: How their names are made, such as ``'epoch_{}.pth'``.
         model: The model, without what wraps it.
+        optimizer: Whether the run saves the state of its optimizer.
 
     Returns:
         The checkpoint, and why others are not taken.
@@ -76,32 +78,33 @@ def find_newest(work_dir: str | os.PathLike, folder: str | os.PathLike, template
             # Their order first; the check sums of all tensors only of those that are to be taken. What is no archive
             # is damaged, or older than them.
             content = load_pickle(path, check=not zipfile.is_zipfile(path))
-            _check(content, path, run)
+            _check(content, path, run, optimizer)
             steps[path] = content['meta']['iter']
         except (OSError, ValueError) as error:
             passed_over.append(str(error))
     for path in sorted(steps, key=lambda path: (steps[path], path.name), reverse=True):
         try:
-            check_resumable(path, model)
+            check_resumable(path, model, optimizer)
             return Found(path, passed_over)
         except (OSError, ValueError) as error:
             passed_over.append(str(error))
     return Found(None, passed_over)
 
 
-def check_resumable(path: str | os.PathLike, model: nn.Module) -> None:
+def check_resumable(path: str | os.PathLike, model: nn.Module, optimizer: bool = True) -> None:
     """Check that a run can go on from a checkpoint.
 
     Args:
         path: The file.
         model: The model, without what wraps it.
+        optimizer: Whether it must hold the state of the optimizer.
 
     Raises:
         OSError: It cannot be read.
         ValueError: It is damaged, holds weights only, or is of another model.
     """
     content = load_pickle(Path(path))
-    _check(content, Path(path), None)
+    _check(content, Path(path), None, optimizer)
     theirs = {re.sub(r'^module\.', '', name): tensor for name, tensor in content['state_dict'].items()}
     own = model.state_dict()
     different = [name for name in {**own, **theirs} if name not in own or name not in theirs
@@ -162,16 +165,17 @@ def candidates(work_dir: str | os.PathLike, folder: str | os.PathLike, template:
     return sorted(found)
 
 
-def _check(content: Any, path: Path, run: Run | None) -> None:
+def _check(content: Any, path: Path, run: Run | None, optimizer: bool) -> None:
     """Check that a checkpoint holds all that resuming takes, and is of the run, if one is given."""
     content = content if isinstance(content, Mapping) else {}
     missing = [key for key in ('state_dict', 'optimizer', 'message_hub', 'meta') if
-               not isinstance(content.get(key), Mapping)]
+               not isinstance(content.get(key), Mapping) and (optimizer or key != 'optimizer')]
     missing += [f'meta.{key}' for key in ('epoch', 'iter') if 'meta' not in missing and
                 not isinstance(content['meta'].get(key), int)]
     if missing:
-        raise ValueError(f'{path} holds {"weights only" if "optimizer" in missing else "no whole state of a run"}: it '
-                         f'lacks {", ".join(missing)}, so it cannot be resumed; start from it with load_from.')
+        kind = 'no whole state of a run' if 'optimizer' in content else 'weights only'
+        raise ValueError(f'{path} holds {kind}: it lacks {", ".join(missing)}, so it cannot be resumed; start from '
+                         'it with load_from.')
     noted = content.get(STATE) or {}
     name = noted.get('run') if isinstance(noted, Mapping) else None
     if run is not None and name != run.name and (name is not None or path.name in run.earlier):

@@ -76,6 +76,9 @@ class WholeCheckpointHook(CheckpointHook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if runner._resume:
             self._resumed = checkpoint.pop(STATE, {})
+            if 'optimizer' not in checkpoint:
+                runner.logger.warning('The checkpoint holds no state of the optimizer, as save_optimizer=False says: '
+                                      'that begins anew.')
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -88,7 +91,8 @@ class WholeCheckpointHook(CheckpointHook):
         self._remove_replaced(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if 'optimizer' in checkpoint:
+        # The best ones hold weights only.
+        if 'optimizer' in checkpoint or 'param_schedulers' in checkpoint:
             checkpoint[STATE] = dict(self._state, replaced=self._replaced)
 
     def after_train(self, runner: Runner) -> None:
@@ -227,14 +231,14 @@ class WholeCheckpointHook(CheckpointHook):
         model = unwrap(runner.model)
         if runner._load_from is not None:
             if '://' not in str(runner._load_from):
-                check_resumable(runner._load_from, model)
+                check_resumable(runner._load_from, model, self.save_optimizer)
             return
         folder = self._folder(runner)
         if '://' in folder:
             return
         chosen: list[Any] = [None]
         if is_main_process():
-            found = find_newest(runner.work_dir, folder, self.filename_tmpl, model)
+            found = find_newest(runner.work_dir, folder, self.filename_tmpl, model, self.save_optimizer)
             for told in found.passed_over:
                 runner.logger.warning(f'Not resumed: {told}')
             chosen = [str(found.path) if found.path else None]

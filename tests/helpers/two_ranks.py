@@ -58,7 +58,7 @@ def gradients_of_both():
     model[dist.get_rank()].grad = torch.ones(1)
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), 1.), accumulative_counts=2)
     wrapper._inner_count = 1
-    runner = SimpleNamespace(model=model, optim_wrapper=wrapper, train_dataloader=None)
+    runner = SimpleNamespace(model=model, optim_wrapper=wrapper, train_dataloader=None, hooks=[])
     assert collect_state(runner, 'x', 0, False)['gradients'] == {'0': torch.tensor([0.5]), '1': torch.tensor([0.5])}
 
 

@@ -1,5 +1,6 @@
 """A run that is killed, stopped or disturbed equals one without a break, bit by bit."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,12 +8,13 @@ import sys
 
 import pytest
 import torch
+from mmengine.hooks import EarlyStoppingHook
 
 from focalnet_mm.run.damaged import DamagedPictureError, tell_damaged
 from focalnet_mm.run.diverging import DivergedError
 from focalnet_mm.run.long_run import LongRunHook, keep_long_runs
 from focalnet_mm.run.whole_checkpoints import UnsavedError
-from tests.helpers.long_runs import STEPS, Kill, KilledError, Points, different, files, long_run, tensors
+from tests.helpers.long_runs import STEPS, Kill, KilledError, Points, Scores, different, files, long_run, tensors
 from tests.helpers.tools import ROOT
 
 KINDS = {
@@ -98,6 +100,21 @@ def test_stopped_by_a_signal(kind, where, number, undisturbed, tmp_path):
     last = (tmp_path / 'last_checkpoint').read_text()
     assert torch.load(tmp_path / last, weights_only=False)['meta']['iter'] == step
     same(resumed(tmp_path, kind), undisturbed(kind))
+
+
+@pytest.mark.parametrize('step', [6, 10])
+def test_early_stopping(step, tmp_path, monkeypatch):
+    """It has seen the validations before the break."""
+    monkeypatch.setattr(Scores, 'compute_metrics', lambda *_: dict(acc=-float(current.epoch)))
+    ends = []
+    for work_dir, settings in (('a', {}), ('b', dict(kill=Kill(step=step))), ('b', dict(resume=True))):
+        current = long_run(tmp_path / work_dir, epochs=6, **settings)
+        current.register_hook(EarlyStoppingHook('acc', rule='greater', patience=2))
+        with contextlib.suppress(KilledError):
+            current.train()
+        ends.append((current.iter, tensors(current)))
+    assert ends[0][0] == ends[2][0] == 3 * STEPS
+    assert not different(ends[0][1], ends[2][1])
 
 
 def test_two_processes(tmp_path, run):

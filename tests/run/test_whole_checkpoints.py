@@ -141,6 +141,24 @@ def test_any_template_of_names(template, tmp_path, log_of):
     assert (tmp_path / template.format(3)).is_file()
 
 
+def test_without_the_optimizer(tmp_path, log_of):
+    """Whose state `save_optimizer=False` leaves out: resumed as mmengine's own hook resumes it."""
+    found = []
+    for kind in ('CheckpointHook', 'LongRunHook'):
+        settings = dict(kind=kind, ema=False, model=dict(dropout=0.), data=dict(noise=False),
+                        hook=dict(save_optimizer=False, save_best=None))
+        with pytest.raises(KilledError):
+            long_run(tmp_path / kind, kill=Kill(step=10), **settings).train()
+        runner = long_run(tmp_path / kind, resume=True, **settings)
+        told = log_of(runner)
+        runner.train()
+        found.append((tensors(runner), files(tmp_path / kind)))
+    assert not different(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+    assert not any('NOTHING TO RESUME' in line for line in told)
+    assert any('no state of the optimizer' in line for line in told)
+
+
 def test_what_others_save(tmp_path, log_of):
     """Is not taken for what was saved before."""
     runner = long_run(tmp_path, kill=Kill(step=6, do=lambda: runner.save_checkpoint(
@@ -278,5 +296,5 @@ def test_stopped_with_a_remote_storage(tmp_path):
 
 def test_wrappers_that_count_by_themselves():
     """As DeepSpeed's does, which is none of mmengine's `OptimWrapper`."""
-    runner = SimpleNamespace(model=torch.nn.Linear(1, 1), optim_wrapper=object(), train_dataloader=None)
+    runner = SimpleNamespace(model=torch.nn.Linear(1, 1), optim_wrapper=object(), train_dataloader=None, hooks=[])
     assert collect_state(runner, 'x', 0, False)['gradients'] == {}
