@@ -106,9 +106,15 @@ def check_resumable(path: str | os.PathLike, model: nn.Module, optimizer: bool =
     content = load_pickle(Path(path))
     _check(content, Path(path), None, optimizer)
     theirs = {re.sub(r'^module\.', '', name): tensor for name, tensor in content['state_dict'].items()}
-    own = model.state_dict()
-    different = [name for name in {**own, **theirs} if name not in own or name not in theirs
-                 or own[name].shape != theirs[name].shape]
+    own, buffers, modules = model.state_dict(), dict(model.named_buffers()), dict(model.named_modules())
+
+    def comes_with_steps(name: str) -> bool:
+        """Whether it is a buffer, which a model may make or resize in a step, as mmpretrain's of EVA-02 does."""
+        parent, _, leaf = name.rpartition('.')
+        return name in buffers or (name not in own and parent in modules and leaf not in modules[parent]._parameters)
+
+    different = [name for name in {**own, **theirs} if not comes_with_steps(name) and (
+        name not in own or name not in theirs or own[name].shape != theirs[name].shape)]
     if different:
         raise ValueError(f'{path} is of another model: {len(different)} of the {len(own)} tensors differ '
                          f'({shorten(different)}), so it was not resumed; correct the config, or start from it with '
@@ -138,16 +144,17 @@ def run_of(path: str | os.PathLike) -> str | None:
     return noted.get('run') if isinstance(noted, Mapping) else None
 
 
-def note_last(work_dir: str | os.PathLike, checkpoint: str) -> None:
+def note_last(work_dir: str | os.PathLike, checkpoint: str, relative: bool = True) -> None:
     """Note the last checkpoint of a work dir, relative to it if possible, so that it may be moved.
 
     Args:
         work_dir: The folder.
         checkpoint: Path or URL of the checkpoint.
+        relative: Whether it is looked up by :func:`last_checkpoint`; mmengine's own runners take a path as it is.
     """
     # On Windows there is no way from one drive to another.
     with contextlib.suppress(ValueError):
-        checkpoint = checkpoint if '://' in checkpoint else os.path.relpath(checkpoint, work_dir)
+        checkpoint = os.path.relpath(checkpoint, work_dir) if relative and '://' not in checkpoint else checkpoint
     write_whole(Path(work_dir) / _POINTER, checkpoint)
 
 

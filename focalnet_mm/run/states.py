@@ -11,6 +11,7 @@ from mmengine.dist import all_gather_object, all_reduce, get_world_size
 from mmengine.hooks import EarlyStoppingHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
+from torch.nn.parallel import DistributedDataParallel
 
 from .build import unwrap
 from .randomness import random_states, seed_everything, set_random_states
@@ -101,6 +102,11 @@ def _gradients(runner: Runner) -> dict[str, torch.Tensor]:
     found = {name: parameter.grad.detach().clone() for name, parameter in unwrap(runner.model).named_parameters()
              if parameter.grad is not None}
     if get_world_size() > 1:
+        if not isinstance(runner.model, DistributedDataParallel):
+            # Where each process has a part of the parameters, there is no mean.
+            runner.logger.warning('The gradients that await their update are in parts, which are not saved: a resumed '
+                                  'run goes on without those of the last steps.')
+            return {}
         # Their mean is what the update will be made of. One process may lack what another has.
         somewhere = set[str]().union(*all_gather_object(list(found)))
         found = {name: found.get(name, torch.zeros_like(parameter))

@@ -186,7 +186,7 @@ class WholeCheckpointHook(CheckpointHook):
     def point_to(self, runner: Runner, path: str) -> None:
         """Note the last checkpoint; the training goes on where that fails."""
         try:
-            note_last(runner.work_dir, path)
+            note_last(runner.work_dir, path, relative=self._is_whole(runner))
         except OSError as error:
             runner.logger.error(f'last_checkpoint in {runner.work_dir} could not be written: {error}')
 

@@ -144,7 +144,8 @@ class Kill(Hook):
 
 
 def long_run(work_dir, by_epoch=True, kind='LongRunHook', workers=0, accumulate=1, resume=False, epochs=3, ema=True,
-             model=None, data=None, val=None, hook=None, kill=None, wrapper=None, **settings):
+             model=None, data=None, val=None, hook=None, kill=None, wrapper=None,
+             maker=Runner, **settings):
     """A runner of 12 steps, with a validation and a checkpoint at every fourth, or at every fifth and third."""
     loader = dict(batch_size=2, num_workers=workers, persistent_workers=workers > 0)
     sampler = 'DefaultSampler' if by_epoch else 'InfiniteSampler'
@@ -170,7 +171,7 @@ def long_run(work_dir, by_epoch=True, kind='LongRunHook', workers=0, accumulate=
         resume=resume, **settings)
     # Each checkpoint holds the config, laid out.
     kept = dict(train_dataloader=dict(dataset=data)) if data else {}
-    runner = Runner(**cfg, cfg=Config(dict(kept, model_wrapper_cfg=wrapper) if wrapper else kept))
+    runner = maker(**cfg, cfg=Config(dict(kept, model_wrapper_cfg=wrapper) if wrapper else kept))
     if kill is not None:
         runner.register_hook(kill)
     return runner

@@ -1,6 +1,7 @@
 """A long run in two processes, which are stopped after a step and resumed; the argument is a folder."""
 
 import json
+import logging
 import os
 import resource
 import signal
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import torch
 import torch.distributed as dist
 from mmengine.optim import OptimWrapper
+from torch.nn.parallel import DistributedDataParallel
 
 from focalnet_mm.run import long_run as long_runs
 from focalnet_mm.run.states import collect_state
@@ -58,8 +60,12 @@ def gradients_of_both():
     model[dist.get_rank()].grad = torch.ones(1)
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), 1.), accumulative_counts=2)
     wrapper._inner_count = 1
-    runner = SimpleNamespace(model=model, optim_wrapper=wrapper, train_dataloader=None, hooks=[])
+    runner = SimpleNamespace(model=DistributedDataParallel(model), optim_wrapper=wrapper, train_dataloader=None,
+                             hooks=[], logger=logging.getLogger('parts'))
     assert collect_state(runner, 'x', 0, False)['gradients'] == {'0': torch.tensor([0.5]), '1': torch.tensor([0.5])}
+    # As where each process has a part of it.
+    runner.model = model
+    assert collect_state(runner, 'x', 0, False)['gradients'] == {}
 
 
 def main(folder):

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from mmengine.hooks import EarlyStoppingHook
+from mmengine.runner import FlexibleRunner
 
 from focalnet_mm.run.damaged import DamagedPictureError, tell_damaged
 from focalnet_mm.run.diverging import DivergedError
@@ -115,6 +116,19 @@ def test_early_stopping(step, tmp_path, monkeypatch):
         ends.append((current.iter, tensors(current)))
     assert ends[0][0] == ends[2][0] == 3 * STEPS
     assert not different(ends[0][1], ends[2][1])
+
+
+def test_the_runner_of_strategies(tmp_path):
+    """Is stopped and resumed too, though it looks for the last checkpoint by itself."""
+    runner = long_run(tmp_path / 'a', maker=FlexibleRunner, ema=False)
+    runner.train()
+    stop = Kill(step=6, do=lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        long_run(tmp_path / 'b', maker=FlexibleRunner, ema=False, kill=stop).train()
+    resumed = long_run(tmp_path / 'b', maker=FlexibleRunner, ema=False, resume=True)
+    resumed.train()
+    assert resumed.iter == 3 * STEPS
+    assert not different(tensors(resumed), tensors(runner))
 
 
 def test_two_processes(tmp_path, run):

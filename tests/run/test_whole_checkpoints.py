@@ -96,6 +96,31 @@ class TestResume:
         assert taken == str(work_dir / 'epoch_1.pth')
         assert 'epoch_2.pth is of another model: 1 of the' in told[0]
 
+    @pytest.mark.parametrize('before', [None, 2])
+    def test_a_buffer_that_a_step_makes(self, before, tmp_path, log_of):
+        """Or resizes: mmengine resumes such a run, so it is of the same model."""
+        def begin(step=None, **settings):
+            runner = long_run(tmp_path, ema=False, kill=Kill(step=step, do=grow), **settings, **ALL)
+            if before:
+                runner.model.norm.register_buffer('angles', torch.zeros(before))
+            return runner
+
+        def grow():
+            runner.model.norm.register_buffer('angles', torch.zeros(3))
+
+        runner = begin(step=2, epochs=2)
+        runner.train()
+        model = begin().model
+        check_resumable(tmp_path / 'epoch_1.pth', model)
+        runner = begin(resume=True)
+        told = log_of(runner)
+        runner.train()
+        assert runner._load_from == str(tmp_path / 'epoch_2.pth')
+        assert not any(line.startswith('Not resumed') for line in told)
+        model.layer = torch.nn.Linear(8, 2, bias=False)
+        with pytest.raises(ValueError, match=r'of another model: 1 of the . tensors differ \(layer\.bias\)'):
+            check_resumable(tmp_path / 'epoch_1.pth', model)
+
     def test_named_ones_are_checked_too(self, work_dir):
         model = long_run(work_dir.parent / 'x').model
         torch.save(dict(state_dict=model.state_dict()), work_dir / 'x.pth')
