@@ -47,10 +47,6 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
     with in_one_sentence(parser, (Exception,), cfg):
         runner, check = build_runner(cfg)
-        hook = keep_long_runs(runner, start_from)
+        keep_long_runs(runner, start_from)
     with in_one_sentence(parser, (Exception,), cfg, lambda: check.passed):
-        try:
-            runner.train()
-        finally:
-            if hook is not None:
-                hook.give_signals_back()
+        runner.train()

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
+from mmengine.runner import Runner
 from mmengine.runner.loops import _InfiniteDataloaderIterator
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from .randomness import same_random_states, seed_for_data
 
-__all__ = ['Draws', 'EndlessBatches', 'SeededBatches', 'seed_batches']
+__all__ = ['Draws', 'EndlessBatches', 'SeededBatches', 'begin_anew', 'seed_batches']
 
 _END = object()
 
@@ -121,23 +122,51 @@ class EndlessBatches(_InfiniteDataloaderIterator):
         """They are skipped already."""
 
 
+class _AsItIs:
+    """A value in a config that mmengine copies, of which it gets the value itself."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __deepcopy__(self, _: Any) -> Any:
+        return self._value
+
+
+def begin_anew(runner: Runner) -> None:
+    """Let an iteration-based loop have a data loader that has not begun, with the data set that it has.
+
+    Args:
+        runner: The runner, whose loop was built of a config.
+    """
+    loop, settings = runner.train_loop, dict(runner._train_dataloader.items())
+    # The data set is of that many batches already.
+    settings.pop('num_batch_per_epoch', None)
+    # It may be large, or hold what cannot be copied, such as a database that is open.
+    settings['dataset'] = _AsItIs(loop.dataloader.dataset)
+    loop.dataloader = runner.build_dataloader(
+        settings, seed=runner.seed, diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False))
+
+
 def seed_batches(loader: DataLoader, seed: int | None, rank: int, step: Callable[[], int]) -> SeededBatches | None:
     """Let the augmentation of a data loader depend on the step alone.
 
     Args:
-        loader: The data loader, changed in place. It must not have begun.
+        loader: The data loader, changed in place, which begins anew.
         seed: As :class:`SeededBatches` takes them, ``rank`` and ``step`` too.
 
     Returns:
         Its batch sampler; ``None`` where it has none, which the log tells.
     """
-    if getattr(loader, 'batch_sampler', None) is None:
+    # What data sets of that kind give does not depend on the indices.
+    if getattr(loader, 'batch_sampler', None) is None or isinstance(loader.dataset, IterableDataset):
         print_log('The training data comes without a batch sampler: a resumed run will see other augmentation.',
                   logger='current')
         return None
     batches = SeededBatches(loader.batch_sampler, seed, rank, step)
     # DataLoader lets nobody change it, lest its sampler had begun.
     object.__setattr__(loader, 'batch_sampler', batches)
+    # Workers that stay would go on with the old one.
+    loader._iterator = None
     if seed is not None:
         # It would draw the seed of its workers from the model's random numbers.
         loader.generator = torch.Generator().manual_seed(seed)

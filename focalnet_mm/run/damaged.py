@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import traceback
 from collections.abc import Callable, Mapping
@@ -57,7 +58,10 @@ class _Prepare:
         step = next((name for name in reversed(steps) if name.startswith('Load')), None)
         if step is None:
             return None
-        info = self._info(index)
+        info = None
+        # Items of videos are not told of by their index.
+        with contextlib.suppress(Exception):
+            info = self._info(index)
         key = 'seg_map_path' if 'Annotations' in step else 'img_path'
         path = info.get(key) if isinstance(info, Mapping) else None
         return path if isinstance(path, str) else None

@@ -11,7 +11,7 @@ from torch import nn
 
 from .failures import StoppedRunError
 
-__all__ = ['DivergedError', 'FiniteLosses', 'check_parameters', 'files_of']
+__all__ = ['DivergedError', 'FiniteLosses', 'files_of', 'nonfinite_parameters']
 
 _MOST_FILES = 16
 
@@ -69,10 +69,11 @@ class FiniteLosses:
                 '(optim_wrapper.clip_grad).')
 
 
-def check_parameters(model: nn.Module) -> str | None:
-    """The name of a parameter that holds NaN or infinity, if any."""
-    return next((name for name, parameter in model.named_parameters()
-                 if not bool(torch.isfinite(parameter.detach()).all())), None)
+def nonfinite_parameters(model: nn.Module) -> Iterator[str]:
+    """The names of parameters that hold NaN or infinity."""
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter.detach()).all()):
+            yield name
 
 
 def files_of(batch: Any) -> Iterator[str]:

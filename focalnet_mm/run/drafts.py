@@ -55,7 +55,8 @@ def _draft_of(name: str) -> str:
 
 def _flush(path: Path) -> None:
     """Wait until a file or folder is on the disk."""
-    opened = os.open(path, os.O_RDONLY)
+    # Windows does so for those that may write a file alone.
+    opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(opened)
     finally:

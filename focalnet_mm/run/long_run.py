@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import signal as signals
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,13 +16,13 @@ from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
-from .batches import EndlessBatches, SeededBatches, seed_batches
+from .batches import EndlessBatches, SeededBatches, begin_anew, seed_batches
 from .build import unwrap
 from .damaged import tell_damaged
-from .diverging import DivergedError, FiniteLosses, check_parameters
+from .diverging import DivergedError, FiniteLosses, nonfinite_parameters
 from .randomness import random_states, seed_everything, set_random_states
 from .resuming import last_checkpoint
-from .states import collect_state, restore_gradients, restore_random, set_sampler_seed
+from .states import collect_state, restore_gradients, restore_random, restore_stopping, set_sampler_seed
 from .stopping import Stop, stop_on_signals
 from .whole_checkpoints import WholeCheckpointHook
 
@@ -29,6 +30,7 @@ __all__ = ['LongRunHook', 'keep_long_runs']
 
 # Several processes agree about stopping at every how many steps.
 _AGREE = 10
+_SIGNALS = ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1')
 _STOPPED = 'stopped_iter_{}.pth'
 
 
@@ -54,35 +56,41 @@ class LongRunHook(WholeCheckpointHook):
         **settings: Those of :class:`WholeCheckpointHook`.
 
     Raises:
+        ValueError: No signal has such a name.
         DivergedError: The loss stayed NaN or infinite, or parameters became so.
         DamagedPictureError: A picture cannot be read, and the config sets no ``max_refetch``.
     """
 
     def __init__(self, *args: Any, max_nonfinite: int = 5,
-                 stop_signals: Sequence[str] = ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1'), **settings: Any) -> None:
+                 stop_signals: Sequence[str] = _SIGNALS, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        # Windows lacks some.
-        self._signals = [signals.Signals[name] for name in stop_signals if name in signals.Signals.__members__]
+        self._signals = _known(stop_signals)
         self._losses = FiniteLosses(max_nonfinite)
         self._batches: SeededBatches | None = None
         # The random states with which a resumed run goes on, and those before a validation.
         self._start: dict[str, Any] | None = None
         self._before_val: dict[str, Any] | None = None
         self._over, self._validated = 0, False
+        self._metrics: Mapping[str, Any] = {}
         # Whether augmentation depends on the step, and whether a validation leaves the random states alone.
         self._seeded = self._neutral = False
         self._saved_after = -1
+        # How many steps of a validation all processes take.
+        self._together = 0
+        # Parameters that were no finite numbers before the first step.
+        self._odd = frozenset[str]()
         self._stop, self._handlers = Stop(), contextlib.ExitStack()
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         loop = runner.train_loop
+        self._odd = frozenset(nonfinite_parameters(unwrap(runner.model)))
         for split, each in (('train', loop), ('val', runner.val_loop)):
             tell_damaged(getattr(getattr(each, 'dataloader', None), 'dataset', None), f'{split}_dataloader.dataset',
                          runner.cfg)
         runner.visualizer.add_scalars = _going_on(runner.visualizer.add_scalars, runner)
-        self.give_signals_back()
-        self._stop = self._handlers.enter_context(stop_on_signals(self._signals, patient=True))
+        self._handlers.close()
+        self._stop = self._handlers.enter_context(stop_on_signals(self._signals, patient=True, within=type(loop).run))
         self._seeded = getattr(getattr(loop, 'dataloader', None), 'num_workers', 0) > 0
         # Workers that stay draw a number when they start, and a resumed run starts them anew.
         self._neutral = self._seeded or getattr(getattr(runner.val_loop, 'dataloader', None), 'persistent_workers',
@@ -97,7 +105,8 @@ class LongRunHook(WholeCheckpointHook):
             runner.logger.warning('The checkpoint holds no random states: the run goes on with other random numbers '
                                   'than it would have had.')
             return
-        self._over, self._validated = state['over'], state['validated']
+        self._over, self._validated, self._metrics = state['over'], state['validated'], state.get('metrics') or {}
+        restore_stopping(runner, state)
         restore_gradients(runner, state)
         set_sampler_seed(runner, state)
         restore_random(runner, state)
@@ -115,7 +124,7 @@ class LongRunHook(WholeCheckpointHook):
             # The epoch that goes on has drawn the seed for workers already.
             loop.dataloader.generator = loop.dataloader.generator or torch.Generator()
             over = self._over
-            loop.run_iter = lambda idx, data_batch: type(loop).run_iter(loop, idx + over, data_batch)
+            loop.run_iter = lambda idx, *rest, **named: type(loop).run_iter(loop, idx + over, *rest, **named)
         # Hooks that draw random numbers when an epoch begins did so before the checkpoint in the middle of it.
         if self._start is not None and self._over:
             set_random_states(self._start)
@@ -138,9 +147,10 @@ class LongRunHook(WholeCheckpointHook):
 
     def before_val(self, runner: Runner) -> None:
         self._before_val = random_states()
+        self._together = _steps_of_all(runner.val_loop)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        if self._must_stop(batch_idx + 1):
+        if self._must_stop(batch_idx + 1, self._together):
             if self._saved_after != runner.iter:
                 # Validation looks at the averaged weights.
                 for hook in runner.hooks:
@@ -149,7 +159,7 @@ class LongRunHook(WholeCheckpointHook):
             self._end(runner, runner.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        self._validated = True
+        self._validated, self._metrics = True, metrics or {}
         super().after_val_epoch(runner, metrics or {})
 
     def after_val(self, runner: Runner) -> None:
@@ -158,24 +168,22 @@ class LongRunHook(WholeCheckpointHook):
         self._before_val = None
 
     def after_train(self, runner: Runner) -> None:
-        self.give_signals_back()
-        super().after_train(runner)
-
-    def give_signals_back(self) -> None:
-        """Let signals do what they did before the training; for whoever goes on after one that failed."""
         self._handlers.close()
+        super().after_train(runner)
 
     def state_of(self, runner: Runner) -> dict[str, Any]:
         """What a checkpoint notes of the run, and all that a resumed one needs. All processes take part."""
         before = self._before_val if self._neutral or not self._validated else None
-        return collect_state(runner, self._run.name, self._over, self._validated, before)
+        return collect_state(runner, self._run.name, self._over, self._validated, before, self._metrics)
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
         real = getattr(runner, 'real', runner)
-        if self._losses.count:
+        if self._has_diverged():
+            self._unsaved = ('the loss was no finite number when it was due; lower the learning rate, or clip '
+                             'gradients (optim_wrapper.clip_grad), and go on from the older one with --resume.')
             real.logger.warning('The loss is no finite number: no checkpoint is saved, and the older one stays.')
             return
-        name = check_parameters(unwrap(real.model))
+        name = next((name for name in nonfinite_parameters(unwrap(real.model)) if name not in self._odd), None)
         if name is not None:
             self._diverged(real, f'The parameter {name} holds NaN or infinity after step {meta["iter"]}, which is not '
                            f'saved. {self._before(real)} Lower the learning rate, or clip gradients '
@@ -196,10 +204,7 @@ class LongRunHook(WholeCheckpointHook):
             return
         if endless and self._seeded and isinstance(runner._train_dataloader, dict):
             # Its workers are at work already, and the sampler has begun.
-            settings = {key: value for key, value in runner._train_dataloader.items() if key != 'num_batch_per_epoch'}
-            loop.dataloader = runner.build_dataloader(
-                dict(settings, dataset=loop.dataloader.dataset), seed=runner.seed,
-                diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False))
+            begin_anew(runner)
             set_sampler_seed(runner, state)
         loader = loop.dataloader
         self._batches = seed_batches(loader, runner.seed if self._seeded else None, runner.rank, lambda: loop.iter)
@@ -219,11 +224,17 @@ class LongRunHook(WholeCheckpointHook):
         done, last = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
         return done >= loop.val_begin and (done % loop.val_interval == 0 or done == last)
 
-    def _must_stop(self, step: int) -> bool:
-        """Whether a signal has come; several processes stop after the same step."""
+    def _has_diverged(self) -> bool:
+        """Whether the last loss of any process is no finite number. All processes take part."""
+        count = torch.tensor(self._losses.count)
+        all_reduce(count, 'max')
+        return bool(count)
+
+    def _must_stop(self, step: int, most: float = math.inf) -> bool:
+        """Whether a signal has come; several processes stop after the same step, one of those that all of them take."""
         if not torch.distributed.is_available() or not torch.distributed.is_initialized():
             return bool(self._stop)
-        if step % _AGREE:
+        if step % _AGREE or step > most:
             return False
         number = torch.tensor(int(self._stop.signal or 0))
         all_reduce(number, 'max')
@@ -234,17 +245,17 @@ class LongRunHook(WholeCheckpointHook):
     def _end(self, runner: Runner, step: int) -> NoReturn:
         """End the run for a signal, with a checkpoint of now."""
         signal = self._stop.signal
-        if self._saved_after != step and not self._losses.count:
+        if self._saved_after != step and not self._has_diverged():
             name = _STOPPED.format(step)
             if self.write(runner, name, meta=dict(epoch=runner.epoch, iter=step), by_epoch=False) and is_main_process():
-                self.point_to(runner, str(Path(self.out_dir, name)))
+                self.point_to(runner, self.file_backend.join_path(self.out_dir, name))
                 self._forget_stops(runner, name)
                 self._saved_after = step
         # Whoever ends first has the others killed.
         barrier()
         runner.logger.warning(f'{signal.name if signal else "A signal"} came: the run ends after step {step}. '
                               f'{self._before(runner)} Go on with --resume.')
-        self.give_signals_back()
+        self._handlers.close()
         raise SystemExit(self._stop.status)
 
     def _forget_stops(self, runner: Runner, but: str = '') -> None:
@@ -255,7 +266,7 @@ class LongRunHook(WholeCheckpointHook):
                     path.unlink(missing_ok=True)
 
     def _diverged(self, runner: Runner, told: str) -> NoReturn:
-        self.give_signals_back()
+        self._handlers.close()
         raise DivergedError(told)
 
     def _before(self, runner: Runner) -> str:
@@ -263,28 +274,35 @@ class LongRunHook(WholeCheckpointHook):
         return f'The last checkpoint is {last}.' if last else 'There is no checkpoint.'
 
 
-def keep_long_runs(runner: Runner, start_from: str | None = None) -> LongRunHook | None:
+def keep_long_runs(runner: Runner, start_from: str | None = None) -> None:
     """Let a runner do as :class:`LongRunHook` does, with the settings of its own ``CheckpointHook``.
 
     Args:
         runner: The runner before its training. Where it has no ``CheckpointHook``, or one of another kind, it is left
             as it is, which the log tells.
         start_from: What to load where there is nothing to resume.
-
-    Returns:
-        The runner's hook, where it has one now.
     """
     for i, hook in enumerate(runner.hooks):
         if type(hook) is CheckpointHook:
             taken = LongRunHook(start_from=start_from)
             taken.__dict__.update(vars(hook))
             runner.hooks[i] = taken
-            return taken
+            return
         if isinstance(hook, WholeCheckpointHook):
             hook._start_from = hook._start_from or start_from
-            return hook if isinstance(hook, LongRunHook) else None
+            return
     runner.logger.info('The config has a checkpoint hook of its own or none: checkpoints are written as it does.')
-    return None
+
+
+def _known(names: Sequence[str]) -> list[signals.Signals]:
+    """The signals of that names as far as this system has them: Windows lacks some."""
+    known = signals.Signals.__members__
+    names = [names] if isinstance(names, str) else names
+    for name in names:
+        if name not in known and name not in _SIGNALS:
+            raise ValueError(f'default_hooks.checkpoint.stop_signals names {name!r}, which is no signal here: take '
+                             f'any of {", ".join(known)}.')
+    return [known[name] for name in names if name in known]
 
 
 def _set_epoch(loader: Any, epoch: int) -> None:
@@ -293,6 +311,16 @@ def _set_epoch(loader: Any, epoch: int) -> None:
                     if hasattr(each, 'set_epoch')), None)
     if sampler is not None:
         sampler.set_epoch(epoch)
+
+
+def _steps_of_all(loop: Any) -> int:
+    """How many steps of a validation all processes take, of which one may have more. All processes take part."""
+    steps = torch.tensor(0)
+    # Not every loop has one loader, whose length is known.
+    with contextlib.suppress(AttributeError, TypeError, NotImplementedError):
+        steps = torch.tensor(len(loop.dataloader))
+    all_reduce(steps, 'min')
+    return int(steps)
 
 
 def _going_on(function: Callable[..., Any], runner: Runner) -> Callable[..., Any]:

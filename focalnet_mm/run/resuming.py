@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,7 +17,8 @@ from ..weights.layouts import shorten
 from ..weights.pickles import load_pickle
 from .drafts import write_whole
 
-__all__ = ['STATE', 'Found', 'Run', 'candidates', 'check_resumable', 'find_newest', 'last_checkpoint', 'note_last']
+__all__ = ['STATE', 'Found', 'Run', 'candidates', 'check_resumable', 'find_newest', 'last_checkpoint', 'note_last',
+           'run_of']
 
 #: Under which key a checkpoint holds what only a resumed run asks for.
 STATE = 'long_run'
@@ -55,7 +57,8 @@ class Found(NamedTuple):
     passed_over: list[str]
 
 
-def find_newest(work_dir: str | os.PathLike, folder: str | os.PathLike, template: str, model: nn.Module) -> Found:
+def find_newest(work_dir: str | os.PathLike, folder: str | os.PathLike, template: str, model: nn.Module,
+                optimizer: bool = True) -> Found:
     """The newest checkpoint of a run that is whole, holds all that resuming takes, and is of the model.
 
     Args:
@@ -63,6 +66,7 @@ def find_newest(work_dir: str | os.PathLike, folder: str | os.PathLike, template
         folder: Where its checkpoints are, the same or another one.
         template: How their names are made, such as ``'epoch_{}.pth'``.
         model: The model, without what wraps it.
+        optimizer: Whether the run saves the state of its optimizer.
 
     Returns:
         The checkpoint, and why others are not taken.
@@ -74,36 +78,43 @@ def find_newest(work_dir: str | os.PathLike, folder: str | os.PathLike, template
             # Their order first; the check sums of all tensors only of those that are to be taken. What is no archive
             # is damaged, or older than them.
             content = load_pickle(path, check=not zipfile.is_zipfile(path))
-            _check(content, path, run)
+            _check(content, path, run, optimizer)
             steps[path] = content['meta']['iter']
         except (OSError, ValueError) as error:
             passed_over.append(str(error))
     for path in sorted(steps, key=lambda path: (steps[path], path.name), reverse=True):
         try:
-            check_resumable(path, model)
+            check_resumable(path, model, optimizer)
             return Found(path, passed_over)
         except (OSError, ValueError) as error:
             passed_over.append(str(error))
     return Found(None, passed_over)
 
 
-def check_resumable(path: str | os.PathLike, model: nn.Module) -> None:
+def check_resumable(path: str | os.PathLike, model: nn.Module, optimizer: bool = True) -> None:
     """Check that a run can go on from a checkpoint.
 
     Args:
         path: The file.
         model: The model, without what wraps it.
+        optimizer: Whether it must hold the state of the optimizer.
 
     Raises:
         OSError: It cannot be read.
         ValueError: It is damaged, holds weights only, or is of another model.
     """
     content = load_pickle(Path(path))
-    _check(content, Path(path), None)
+    _check(content, Path(path), None, optimizer)
     theirs = {re.sub(r'^module\.', '', name): tensor for name, tensor in content['state_dict'].items()}
-    own = model.state_dict()
-    different = [name for name in {**own, **theirs} if name not in own or name not in theirs
-                 or own[name].shape != theirs[name].shape]
+    own, buffers, modules = model.state_dict(), dict(model.named_buffers()), dict(model.named_modules())
+
+    def comes_with_steps(name: str) -> bool:
+        """Whether it is a buffer, which a model may make or resize in a step, as mmpretrain's of EVA-02 does."""
+        parent, _, leaf = name.rpartition('.')
+        return name in buffers or (name not in own and parent in modules and leaf not in modules[parent]._parameters)
+
+    different = [name for name in {**own, **theirs} if not comes_with_steps(name) and (
+        name not in own or name not in theirs or own[name].shape != theirs[name].shape)]
     if different:
         raise ValueError(f'{path} is of another model: {len(different)} of the {len(own)} tensors differ '
                          f'({shorten(different)}), so it was not resumed; correct the config, or start from it with '
@@ -122,37 +133,56 @@ def last_checkpoint(work_dir: str | os.PathLike) -> Path | None:
     return next((each for each in (work_dir / path, path, work_dir / path.name) if text and each.is_file()), None)
 
 
-def note_last(work_dir: str | os.PathLike, checkpoint: str) -> None:
-    """Note the last checkpoint of a work dir, relative to it, so that it may be moved.
+def run_of(path: str | os.PathLike) -> str | None:
+    """The name of the run that a checkpoint notes; ``None`` where it notes none, or cannot be read."""
+    try:
+        # Its tensors are not looked at.
+        content = load_pickle(Path(path), check=not zipfile.is_zipfile(path))
+    except (OSError, ValueError):
+        return None
+    noted = content.get(STATE) if isinstance(content, Mapping) else None
+    return noted.get('run') if isinstance(noted, Mapping) else None
+
+
+def note_last(work_dir: str | os.PathLike, checkpoint: str, relative: bool = True) -> None:
+    """Note the last checkpoint of a work dir, relative to it if possible, so that it may be moved.
 
     Args:
         work_dir: The folder.
         checkpoint: Path or URL of the checkpoint.
+        relative: Whether it is looked up by :func:`last_checkpoint`; mmengine's own runners take a path as it is.
     """
-    write_whole(Path(work_dir) / _POINTER, checkpoint if '://' in checkpoint else os.path.relpath(checkpoint, work_dir))
+    # On Windows there is no way from one drive to another.
+    with contextlib.suppress(ValueError):
+        checkpoint = os.path.relpath(checkpoint, work_dir) if relative and '://' not in checkpoint else checkpoint
+    write_whole(Path(work_dir) / _POINTER, checkpoint)
 
 
 def candidates(work_dir: str | os.PathLike, folder: str | os.PathLike, template: str) -> list[Path]:
     """The checkpoints of a work dir by their names, and what it names as its last one. See :func:`find_newest`."""
-    names = re.compile('|'.join([re.escape(template).replace(r'\{\}', r'\d+'), r'epoch_\d+\.pth',
-                                 r'(stopped_)?iter_\d+\.pth']))
-    found = [path for path in Path(folder).glob('*') if names.fullmatch(path.name) and path.is_file()]
+    # The template may have a folder, and say how a number is written, as in `epoch_{:03d}.pth`.
+    named = Path(folder, template)
+    own = r'\d+'.join(map(re.escape, re.split(r'\{[^{}]*\}', named.name)))
+    names = re.compile('|'.join([own, r'epoch_\d+\.pth', r'(stopped_)?iter_\d+\.pth']))
+    found = [path for place in {Path(folder), named.parent} for path in place.glob('*')
+             if names.fullmatch(path.name) and path.is_file()]
     last = last_checkpoint(work_dir)
     if last is not None and not any(path.samefile(last) for path in found):
         found.append(last)
     return sorted(found)
 
 
-def _check(content: Any, path: Path, run: Run | None) -> None:
+def _check(content: Any, path: Path, run: Run | None, optimizer: bool) -> None:
     """Check that a checkpoint holds all that resuming takes, and is of the run, if one is given."""
     content = content if isinstance(content, Mapping) else {}
     missing = [key for key in ('state_dict', 'optimizer', 'message_hub', 'meta') if
-               not isinstance(content.get(key), Mapping)]
+               not isinstance(content.get(key), Mapping) and (optimizer or key != 'optimizer')]
     missing += [f'meta.{key}' for key in ('epoch', 'iter') if 'meta' not in missing and
                 not isinstance(content['meta'].get(key), int)]
     if missing:
-        raise ValueError(f'{path} holds {"weights only" if "optimizer" in missing else "no whole state of a run"}: it '
-                         f'lacks {", ".join(missing)}, so it cannot be resumed; start from it with load_from.')
+        kind = 'no whole state of a run' if 'optimizer' in content else 'weights only'
+        raise ValueError(f'{path} holds {kind}: it lacks {", ".join(missing)}, so it cannot be resumed; start from '
+                         'it with load_from.')
     noted = content.get(STATE) or {}
     name = noted.get('run') if isinstance(noted, Mapping) else None
     if run is not None and name != run.name and (name is not None or path.name in run.earlier):

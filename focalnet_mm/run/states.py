@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import all_gather_object, all_reduce, get_world_size
-from mmengine.optim import OptimWrapperDict
+from mmengine.hooks import EarlyStoppingHook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
+from torch.nn.parallel import DistributedDataParallel
 
 from .build import unwrap
 from .randomness import random_states, seed_everything, set_random_states
 
-__all__ = ['collect_state', 'restore_gradients', 'restore_random', 'set_sampler_seed']
+__all__ = ['collect_state', 'restore_gradients', 'restore_random', 'restore_stopping', 'set_sampler_seed']
 
 
-def collect_state(runner: Runner, run: str, over: int, validated: bool,
-                  states: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def collect_state(runner: Runner, run: str, over: int, validated: bool, states: Mapping[str, Any] | None = None,
+                  metrics: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The state of a run. All processes take part.
 
     Args:
@@ -26,13 +29,18 @@ def collect_state(runner: Runner, run: str, over: int, validated: bool,
         over: How many batches of the epoch are over, 0 at its end; of a run by iterations, how many in all.
         validated: Whether the validation that is due here is over.
         states: The random states to note, by default those of now.
+        metrics: Those of the validation that is over, which hooks that end a training look at last.
 
     Returns:
-        Plain values and tensors: the random states of each process, the seed of the sampler, and the gradients that
-        await the next update.
+        Plain values and tensors: the random states of each process, the seed of the sampler, the gradients that await
+        the next update, and what hooks that end a training have seen.
     """
+    scores = {name: float(value) for name, value in (metrics or {}).items() if isinstance(value, (
+        int, float, np.number)) or (isinstance(value, torch.Tensor) and value.numel() == 1)}
     return dict(run=run, over=over, validated=validated, random=all_gather_object(dict(states or random_states())),
-                sampler_seed=getattr(_sampler(runner), 'seed', None), gradients=_gradients(runner))
+                sampler_seed=getattr(_sampler(runner), 'seed', None), gradients=_gradients(runner),
+                stopping=[(hook.wait_count, float(hook.best_score)) for hook in _stopping(runner)],
+                metrics=scores if validated else {})
 
 
 def restore_random(runner: Runner, state: Mapping[str, Any]) -> None:
@@ -57,11 +65,26 @@ def restore_gradients(runner: Runner, state: Mapping[str, Any]) -> None:
         runner.logger.info('The gradients of the steps since the last update are restored.')
 
 
+def restore_stopping(runner: Runner, state: Mapping[str, Any]) -> None:
+    """Let hooks that end a training go on with what they had seen, the last validation included."""
+    hooks, seen = _stopping(runner), state.get('stopping') or []
+    if len(hooks) != len(seen):
+        return
+    for hook, (count, score) in zip(hooks, seen):
+        hook.wait_count, hook.best_score = count, score
+        if state.get('metrics'):
+            hook.after_val_epoch(runner, state['metrics'])
+
+
 def set_sampler_seed(runner: Runner, state: Mapping[str, Any]) -> None:
     """Let the sampler go through the data in the order in which it did, where the config sets no seed."""
     sampler, seed = _sampler(runner), state.get('sampler_seed')
     if seed is not None and hasattr(sampler, 'seed'):
         sampler.seed = seed
+
+
+def _stopping(runner: Runner) -> list[EarlyStoppingHook]:
+    return [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
 
 
 def _sampler(runner: Runner) -> Any:
@@ -73,12 +96,21 @@ def _sampler(runner: Runner) -> Any:
 def _gradients(runner: Runner) -> dict[str, torch.Tensor]:
     wrapper = runner.optim_wrapper
     wrappers = list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-    if all(each._inner_count % each._accumulative_counts == 0 for each in wrappers):
+    # DeepSpeed counts by itself.
+    if all(each._inner_count % each._accumulative_counts == 0 for each in wrappers if isinstance(each, OptimWrapper)):
         return {}
     found = {name: parameter.grad.detach().clone() for name, parameter in unwrap(runner.model).named_parameters()
              if parameter.grad is not None}
     if get_world_size() > 1:
-        # Their mean is what the update will be made of.
+        if not isinstance(runner.model, DistributedDataParallel):
+            # Where each process has a part of the parameters, there is no mean.
+            runner.logger.warning('The gradients that await their update are in parts, which are not saved: a resumed '
+                                  'run goes on without those of the last steps.')
+            return {}
+        # Their mean is what the update will be made of. One process may lack what another has.
+        somewhere = set[str]().union(*all_gather_object(list(found)))
+        found = {name: found.get(name, torch.zeros_like(parameter))
+                 for name, parameter in unwrap(runner.model).named_parameters() if name in somewhere}
         for gradient in found.values():
             all_reduce(gradient, 'mean')
     return {name: gradient.cpu() for name, gradient in found.items()}

@@ -14,10 +14,11 @@ __all__ = ['unread_keys']
 _READ = {
     'activation_checkpointing', 'auto_scale_lr', 'compile', 'custom_hooks', 'custom_imports', 'data_preprocessor',
     'data_root', 'data_source', 'default_hooks', 'default_scope', 'efficient_conv_bn_eval', 'env_cfg',
-    'experiment_name', 'find_unused_parameters', 'launcher', 'load_from', 'log_level', 'log_processor', 'model',
-    'model_wrapper_cfg', 'optim_wrapper', 'param_scheduler', 'randomness', 'resume', 'runner_type', 'strategy',
-    'sync_bn', 'test_cfg', 'test_dataloader', 'test_evaluator', 'train_cfg', 'train_dataloader', 'tta_model',
-    'tta_pipeline', 'val_cfg', 'val_dataloader', 'val_evaluator', 'visualizer', 'work_dir'}
+    'experiment_name', 'find_unused_parameters', 'init_weights_for_test_or_val', 'launcher', 'load_from', 'log_level',
+    'log_processor', 'model', 'model_wrapper_cfg', 'optim_wrapper', 'param_scheduler', 'randomness', 'resume',
+    'runner_type', 'strategy', 'sync_bn', 'test_cfg', 'test_dataloader', 'test_evaluator', 'train_cfg',
+    'train_dataloader', 'tta_model', 'tta_pipeline', 'val_cfg', 'val_dataloader', 'val_evaluator', 'visualizer',
+    'work_dir'}
 # What took the place of keys of mmdet 2, mmseg 0 and mmpretrain's predecessor.
 _OLD = {
     'checkpoint_config': 'default_hooks.checkpoint', 'data': 'train_dataloader, val_dataloader and test_dataloader',
@@ -49,7 +50,10 @@ def unread_keys(cfg: Config, options: Mapping[str, Any]) -> list[str]:
     for key in cfg:
         # Pipelines and parts of a config often have names that resemble a key.
         close = _CLOSEST if isinstance(cfg[key], (Mapping, list, tuple)) else _CLOSE
-        if key not in _READ and key not in named and difflib.get_close_matches(key, _READ, n=1, cutoff=close):
+        near = difflib.get_close_matches(key, _READ, n=1, cutoff=close)
+        # mmdet's own configs have `_data_root` and `data_root_07`, which are no mistakes.
+        if key not in _READ and key not in named and near and not (
+                key.startswith(f'{near[0]}_') or key.endswith(f'_{near[0]}')):
             told.append(f'nothing reads {key}{_advice(key, cfg)}')
     return told
 

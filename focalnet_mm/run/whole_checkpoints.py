@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mmengine.runner.base_loop import BaseLoop
 from .build import unwrap
 from .drafts import remove_drafts, whole_file
 from .failures import StoppedRunError
-from .resuming import STATE, Run, candidates, check_resumable, find_newest, note_last
+from .resuming import STATE, Run, candidates, check_resumable, find_newest, note_last, run_of
 
 __all__ = ['UnsavedError', 'WholeCheckpointHook']
 
@@ -75,6 +76,9 @@ class WholeCheckpointHook(CheckpointHook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if runner._resume:
             self._resumed = checkpoint.pop(STATE, {})
+            if 'optimizer' not in checkpoint:
+                runner.logger.warning('The checkpoint holds no state of the optimizer, as save_optimizer=False says: '
+                                      'that begins anew.')
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -87,7 +91,8 @@ class WholeCheckpointHook(CheckpointHook):
         self._remove_replaced(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if 'optimizer' in checkpoint:
+        # The best ones hold weights only.
+        if 'optimizer' in checkpoint or 'param_schedulers' in checkpoint:
             checkpoint[STATE] = dict(self._state, replaced=self._replaced)
 
     def after_train(self, runner: Runner) -> None:
@@ -110,30 +115,45 @@ class WholeCheckpointHook(CheckpointHook):
         Returns:
             Whether it is there.
         """
-        self._state = self.state_of(runner)
-        if not self._is_whole(runner):
-            runner.save_checkpoint(self.out_dir, name, self.file_client_args, backend_args=self.backend_args,
-                                   **settings)
-            return True
-        if not is_main_process():
-            return True
-        path = Path(self.out_dir, name)
+        with self._noting(runner):
+            if not self._is_whole(runner):
+                runner.save_checkpoint(self.out_dir, name, self.file_client_args, backend_args=self.backend_args,
+                                       **settings)
+                return True
+            failed = [self._write_whole(runner, Path(self.out_dir, name), settings) if is_main_process() else None]
+        # All processes go on in the same way.
+        broadcast_object_list(failed)
+        self._unsaved = failed[0] or self._unsaved
+        return failed[0] is None
+
+    def _write_whole(self, runner: Runner, path: Path, settings: Mapping[str, Any]) -> str | None:
+        """Write a checkpoint; why that failed, if it did."""
         try:
             with whole_file(path) as draft:
-                runner.save_checkpoint(self.out_dir, draft.name, **settings)
+                # The template of names may have a folder too.
+                runner.save_checkpoint(str(draft.parent), draft.name, **settings)
         except OSError as error:
-            self._unsaved = (f'{path} could not be written: {error.strerror or error}; make room there, and go on with '
-                             '--resume.')
             runner.logger.error(f'{path} could not be written: {error.strerror or error}. The older checkpoint stays, '
                                 'and the training goes on.')
-            return False
-        return True
+            return (f'{path} could not be written: {error.strerror or error}; make room there, and go on with '
+                    '--resume.')
+        return None
+
+    @contextlib.contextmanager
+    def _noting(self, runner: Runner) -> Iterator[None]:
+        """Let what is saved note the state of now. What others save at another time does not."""
+        self._state = self.state_of(runner)
+        try:
+            yield
+        finally:
+            self._state = {}
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
         runner = getattr(runner, 'real', runner)
         if not self._is_whole(runner):
-            self._state = self.state_of(runner)
-            super()._save_checkpoint_with_step(runner, step, meta)
+            with self._noting(runner):
+                super()._save_checkpoint_with_step(runner, step, meta)
+            self._unsaved = None
             return
         before = list(self.keep_ckpt_ids) if self.max_keep_ckpts > 0 else []
         if self.max_keep_ckpts > 0:
@@ -166,7 +186,7 @@ class WholeCheckpointHook(CheckpointHook):
     def point_to(self, runner: Runner, path: str) -> None:
         """Note the last checkpoint; the training goes on where that fails."""
         try:
-            note_last(runner.work_dir, path)
+            note_last(runner.work_dir, path, relative=self._is_whole(runner))
         except OSError as error:
             runner.logger.error(f'last_checkpoint in {runner.work_dir} could not be written: {error}')
 
@@ -188,9 +208,10 @@ class WholeCheckpointHook(CheckpointHook):
         finally:
             self.file_backend = backend
         if not all(written):
-            # The best one is still the one of before.
-            for key, value in noted.items():
-                runner.message_hub.update_info(key, value)
+            # The best one is still the one of before, if any.
+            for key in [key for key in runner.message_hub.runtime_info if key.startswith('best_')]:
+                del runner.message_hub.runtime_info[key]
+            runner.message_hub.runtime_info.update(noted)
             if len(self.key_indicators) == 1:
                 self.best_ckpt_path = paths[0]
             else:
@@ -210,14 +231,14 @@ class WholeCheckpointHook(CheckpointHook):
         model = unwrap(runner.model)
         if runner._load_from is not None:
             if '://' not in str(runner._load_from):
-                check_resumable(runner._load_from, model)
+                check_resumable(runner._load_from, model, self.save_optimizer)
             return
         folder = self._folder(runner)
         if '://' in folder:
             return
         chosen: list[Any] = [None]
         if is_main_process():
-            found = find_newest(runner.work_dir, folder, self.filename_tmpl, model)
+            found = find_newest(runner.work_dir, folder, self.filename_tmpl, model, self.save_optimizer)
             for told in found.passed_over:
                 runner.logger.warning(f'Not resumed: {told}')
             chosen = [str(found.path) if found.path else None]
@@ -237,7 +258,8 @@ class WholeCheckpointHook(CheckpointHook):
 
     def _settle_run(self, runner: Runner) -> None:
         """Note in the work dir which run it is of."""
-        there = [path.name for path in candidates(runner.work_dir, self.out_dir, self.filename_tmpl)]
+        paths = candidates(runner.work_dir, self.out_dir, self.filename_tmpl)
+        there = [path.name for path in paths]
         noted = Run.read(runner.work_dir)
         if self._resumed is None:
             self._run = Run(uuid.uuid4().hex, tuple(there))
@@ -247,7 +269,8 @@ class WholeCheckpointHook(CheckpointHook):
                     'writes over those of the same names; --resume would go on with them.')
         else:
             name = self._resumed.get('run') or (noted.name if noted else uuid.uuid4().hex)
-            self._run = noted if noted and noted.name == name else Run(name)
+            self._run = noted if noted and noted.name == name else Run(
+                name, tuple(path.name for path in paths if run_of(path) not in (None, name)))
         if is_main_process():
             self._run.write(runner.work_dir)
 

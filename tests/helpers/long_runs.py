@@ -144,7 +144,8 @@ class Kill(Hook):
 
 
 def long_run(work_dir, by_epoch=True, kind='LongRunHook', workers=0, accumulate=1, resume=False, epochs=3, ema=True,
-             model=None, data=None, hook=None, kill=None, wrapper=None, **settings):
+             model=None, data=None, val=None, hook=None, kill=None, wrapper=None,
+             maker=Runner, **settings):
     """A runner of 12 steps, with a validation and a checkpoint at every fourth, or at every fifth and third."""
     loader = dict(batch_size=2, num_workers=workers, persistent_workers=workers > 0)
     sampler = 'DefaultSampler' if by_epoch else 'InfiniteSampler'
@@ -155,7 +156,8 @@ def long_run(work_dir, by_epoch=True, kind='LongRunHook', workers=0, accumulate=
         train_dataloader=dict(
             dataset=dict(type='Points', **(data or {})), sampler=dict(type=sampler, shuffle=True), **loader),
         val_dataloader=dict(
-            dataset=dict(type='Points', noise=False), sampler=dict(type='DefaultSampler', shuffle=False), **loader),
+            dataset=dict(type='Points', noise=False),
+            sampler=dict(type='DefaultSampler', shuffle=False, round_up=False)) | loader | (val or {}),
         val_cfg=dict(), val_evaluator=dict(type='Scores'),
         train_cfg=dict(by_epoch=True, max_epochs=epochs) if by_epoch else dict(
             by_epoch=False, max_iters=epochs * STEPS, val_interval=5),
@@ -169,7 +171,7 @@ def long_run(work_dir, by_epoch=True, kind='LongRunHook', workers=0, accumulate=
         resume=resume, **settings)
     # Each checkpoint holds the config, laid out.
     kept = dict(train_dataloader=dict(dataset=data)) if data else {}
-    runner = Runner(**cfg, cfg=Config(dict(kept, model_wrapper_cfg=wrapper) if wrapper else kept))
+    runner = maker(**cfg, cfg=Config(dict(kept, model_wrapper_cfg=wrapper) if wrapper else kept))
     if kill is not None:
         runner.register_hook(kill)
     return runner

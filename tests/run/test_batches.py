@@ -2,16 +2,18 @@
 
 import copy
 import random
+import threading
 
 import numpy as np
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
-from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
 
-from focalnet_mm.run.batches import Draws, seed_batches
+from focalnet_mm.run.batches import Draws, begin_anew, seed_batches
 from focalnet_mm.run.randomness import random_states, seed_everything, set_random_states
 from focalnet_mm.weights.pickles import load_pickle
+from tests.helpers.long_runs import long_run
 
 
 class Noise(Dataset):
@@ -20,6 +22,13 @@ class Noise(Dataset):
 
     def __getitem__(self, index):
         return torch.tensor([index, random.random(), np.random.rand(), torch.rand(1).item()], dtype=torch.float64)
+
+
+class Stream(IterableDataset):
+    """What comes next, whatever index is asked for."""
+
+    def __iter__(self):
+        return iter(range(6))
 
 
 def draw():
@@ -84,9 +93,39 @@ class TestSeededBatches:
         with pytest.raises(AttributeError):
             seeded.nothing  # noqa: B018
 
-    def test_no_batches(self, log):
-        assert seed_batches(DataLoader(Noise(), batch_size=None), 0, 0, int) is None
+    @pytest.mark.slow
+    def test_workers_that_stay_and_have_begun(self):
+        loader = DataLoader(Noise(), 2, num_workers=1, persistent_workers=True)
+        next(iter(loader))
+        seed_batches(loader, 0, 0, int).pass_over(1)
+        seeded = [batch.tolist() for batch in loader]
+        assert [batch[0][0] for batch in seeded] == [2, 4]
+        fresh = DataLoader(Noise(), 2)
+        seed_batches(fresh, 0, 0, int).pass_over(1)
+        assert seeded == [batch.tolist() for batch in fresh]
+
+    @pytest.mark.parametrize('loader', [DataLoader(Noise(), batch_size=None), DataLoader(Stream(), 2)])
+    def test_no_batches(self, loader, log):
+        assert seed_batches(loader, 0, 0, int) is None
         assert 'a resumed run will see other augmentation' in log[-1]
+
+
+@pytest.mark.parametrize('batches_of_epoch', [None, 2])
+def test_a_new_loader_has_the_same_data_set(batches_of_epoch, tmp_path):
+    """mmengine copies what is in a config, and some data sets cannot be copied."""
+    runner = long_run(tmp_path, by_epoch=False)
+    if batches_of_epoch:
+        runner._train_dataloader['num_batch_per_epoch'] = batches_of_epoch
+    before = runner.train_loop.dataloader
+    before.dataset.database = threading.Lock()
+    with pytest.raises((TypeError, RecursionError)):
+        copy.deepcopy(before.dataset)
+    begin_anew(runner)
+    after = runner.train_dataloader
+    assert after is not before
+    assert after.dataset is before.dataset
+    assert len(after) == len(before)
+    assert list(map(list, zip(range(3), after.batch_sampler))) == list(map(list, zip(range(3), before.batch_sampler)))
 
 
 def _of_epoch(epoch):

@@ -9,7 +9,6 @@ import importlib.util
 import json
 import re
 import runpy
-import signal
 import sys
 from pathlib import Path
 
@@ -80,14 +79,6 @@ def results(folder):
 def _configs_as_they_are(monkeypatch):
     """Each run writes its config several times, and takes a third of a second each for where its lines break."""
     monkeypatch.setattr('mmengine.config.config.FormatCode', lambda text, **_: (text, True))
-
-
-@pytest.fixture(autouse=True)
-def _signals_are_given_back():
-    """Also by trainings that fail."""
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    yield
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 @pytest.mark.parametrize('name', CASES)

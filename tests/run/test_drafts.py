@@ -1,5 +1,7 @@
 """Files that are written whole or not at all."""
 
+import errno
+import fcntl
 import os
 
 import pytest
@@ -45,6 +47,26 @@ def test_it_is_on_the_disk_before_it_is_there(tmp_path, monkeypatch):
     assert (tmp_path / 'x').read_text() == 'new'
     # The file, its place, and the folder that names it.
     assert calls == ['fsync', 'replace', 'fsync']
+
+
+def test_on_windows(tmp_path, monkeypatch):
+    """Which flushes only what is open for writing, as the page of its `_commit` says, and opens no folder."""
+    fsync, opened = os.fsync, os.open
+
+    def commit(number):
+        if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, 'Bad file descriptor')
+        fsync(number)
+
+    def open_file(path, *args, **kwargs):
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, 'Permission denied')
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, 'fsync', commit)
+    monkeypatch.setattr(os, 'open', open_file)
+    write_whole(tmp_path / 'x', 'new')
+    assert (tmp_path / 'x').read_text() == 'new'
 
 
 def test_what_was_left_is_removed(tmp_path):

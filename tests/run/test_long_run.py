@@ -1,5 +1,6 @@
 """A run that is killed, stopped or disturbed equals one without a break, bit by bit."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,11 +8,14 @@ import sys
 
 import pytest
 import torch
+from mmengine.hooks import EarlyStoppingHook
+from mmengine.runner import FlexibleRunner
 
-from focalnet_mm.run.damaged import DamagedPictureError
+from focalnet_mm.run.damaged import DamagedPictureError, tell_damaged
 from focalnet_mm.run.diverging import DivergedError
 from focalnet_mm.run.long_run import LongRunHook, keep_long_runs
-from tests.helpers.long_runs import STEPS, Kill, KilledError, different, files, long_run, tensors
+from focalnet_mm.run.whole_checkpoints import UnsavedError
+from tests.helpers.long_runs import STEPS, Kill, KilledError, Points, Scores, different, files, long_run, tensors
 from tests.helpers.tools import ROOT
 
 KINDS = {
@@ -99,6 +103,34 @@ def test_stopped_by_a_signal(kind, where, number, undisturbed, tmp_path):
     same(resumed(tmp_path, kind), undisturbed(kind))
 
 
+@pytest.mark.parametrize('step', [6, 10])
+def test_early_stopping(step, tmp_path, monkeypatch):
+    """It has seen the validations before the break."""
+    monkeypatch.setattr(Scores, 'compute_metrics', lambda *_: dict(acc=-float(current.epoch)))
+    ends = []
+    for work_dir, settings in (('a', {}), ('b', dict(kill=Kill(step=step))), ('b', dict(resume=True))):
+        current = long_run(tmp_path / work_dir, epochs=6, **settings)
+        current.register_hook(EarlyStoppingHook('acc', rule='greater', patience=2))
+        with contextlib.suppress(KilledError):
+            current.train()
+        ends.append((current.iter, tensors(current)))
+    assert ends[0][0] == ends[2][0] == 3 * STEPS
+    assert not different(ends[0][1], ends[2][1])
+
+
+def test_the_runner_of_strategies(tmp_path):
+    """Is stopped and resumed too, though it looks for the last checkpoint by itself."""
+    runner = long_run(tmp_path / 'a', maker=FlexibleRunner, ema=False)
+    runner.train()
+    stop = Kill(step=6, do=lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        long_run(tmp_path / 'b', maker=FlexibleRunner, ema=False, kill=stop).train()
+    resumed = long_run(tmp_path / 'b', maker=FlexibleRunner, ema=False, resume=True)
+    resumed.train()
+    assert resumed.iter == 3 * STEPS
+    assert not different(tensors(resumed), tensors(runner))
+
+
 def test_two_processes(tmp_path, run):
     """They draw different random numbers, stop after the same step, and go on with the same weights."""
     out = run(sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m',
@@ -106,6 +138,7 @@ def test_two_processes(tmp_path, run):
     for rank in range(2):
         assert f'rank {rank} ended with 143 after step 10' in out
         assert f'rank {rank}: 0 differ' in out
+        assert f'rank {rank} went on to step 12' in out
     masks = [json.loads((tmp_path / f'masks_{rank}.json').read_text()) for rank in range(2)]
     assert all(first != second for first, second in zip(*masks, strict=True))
 
@@ -156,6 +189,43 @@ def test_weights_that_are_no_numbers(tmp_path):
     assert 'epoch_1.pth' in files(tmp_path)
 
 
+def test_a_loss_that_is_no_number_at_the_end(tmp_path):
+    """There are too few steps to end it for that, but it does not end as if it were saved."""
+    runner = long_run(tmp_path, model=dict(diverges=3 * STEPS))
+    with pytest.raises(UnsavedError, match='its last checkpoint is missing: the loss was no finite number'):
+        runner.train()
+    assert 'epoch_2.pth' in files(tmp_path)
+
+
+def test_parameters_that_were_no_numbers_before(tmp_path):
+    """Such as a mask, or what no model uses: mmengine's own hook saves them."""
+    found = []
+    for kind in ('CheckpointHook', 'LongRunHook'):
+        runner = long_run(tmp_path / kind, kind=kind, ema=False)
+        runner.model.mask = torch.nn.Parameter(torch.tensor([0., -torch.inf]), requires_grad=False)
+        runner.train()
+        found.append(files(tmp_path / kind))
+    assert found[0] == found[1]
+
+
+def test_signals_by_their_names():
+    assert LongRunHook(stop_signals='SIGTERM')._signals == [signal.SIGTERM]
+    with pytest.raises(ValueError, match="stop_signals names 'SIGTREM', which is no signal here: take any of"):
+        LongRunHook(stop_signals=['SIGTREM'])
+
+
+def test_after_an_error_an_interrupt_is_one(tmp_path):
+    """As in a notebook, where the process goes on."""
+    def fail():
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        long_run(tmp_path, kill=Kill(step=2, do=fail)).train()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_one_loss_that_is_no_number_passes(tmp_path):
     """As in mixed precision, where a step that overflows is left out."""
     class Once(Kill):
@@ -184,6 +254,18 @@ class TestDamagedPictures:
         assert sorted(line for line in told if 'cannot be read' in line) == [
             f'/pictures/{i}.jpg cannot be read: AssertionError: failed to load image: {i}; another picture takes its '
             'place, as train_dataloader.dataset.max_refetch says.' for i in (3, 5)]
+
+
+def test_what_fails_in_a_video_is_told_as_it_is():
+    """Its items are asked for by video and frame, of which `get_data_info` knows nothing."""
+    class Video(Points):
+        def prepare_data(self, idx):
+            return super().prepare_data(idx[1] if isinstance(idx, tuple) else idx)
+
+    dataset = Video(damaged=(3,))
+    tell_damaged(dataset, 'train_dataloader.dataset', None)
+    with pytest.raises(AssertionError, match='failed to load image: 3'):
+        dataset.prepare_data((0, 3))
 
 
 def test_the_command_takes_it(tmp_path):

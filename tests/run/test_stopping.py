@@ -1,5 +1,6 @@
 """Signals as a wish to stop."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -60,11 +61,45 @@ def test_a_patient_one_waits_for_a_person():
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 0)])
 def test_a_forked_child_ends_for_its_parent_alone(number, status):
     """A pool, as mmdet's metrics of VOC have it, waits for children that it ended with SIGTERM."""
+    fork = multiprocessing.get_context('fork')
+    runs = fork.Event()
+
+    def work():
+        runs.set()
+        time.sleep(1)
+
     with stop_on_signals() as stop:
-        child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(1,))
+        child = fork.Process(target=work)
         child.start()
+        # Signals that come while a process is forked are lost.
+        assert runs.wait(20)
         os.kill(child.pid, number)
         child.join(20)
         assert not child.is_alive()
         assert child.exitcode == status
         assert not stop
+
+
+def test_after_the_work_they_do_what_they_did():
+    """Where an error has ended it and nobody left the context, as in a notebook."""
+    found, left = [], contextlib.ExitStack()
+
+    def work():
+        stop = left.enter_context(stop_on_signals((signal.SIGTERM,), within=work))
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop
+        raise RuntimeError
+
+    before = signal.signal(signal.SIGTERM, lambda number, _: found.append(number))
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(RuntimeError):
+            work()
+        assert not found
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert found == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) is handler
+        left.close()
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)

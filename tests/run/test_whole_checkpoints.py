@@ -1,16 +1,32 @@
 """Checkpoints are whole or not there, whatever fails, and the newest whole one is resumed."""
 
+import ntpath
+import os
 import resource
 import shutil
 import signal
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
+from mmengine.fileio import BaseStorageBackend, FileClient, register_backend
 from mmengine.hooks import CheckpointHook
 
-from focalnet_mm.run.resuming import STATE, check_resumable, last_checkpoint
+from focalnet_mm.run.resuming import STATE, check_resumable, last_checkpoint, note_last
+from focalnet_mm.run.states import collect_state
 from focalnet_mm.run.whole_checkpoints import UnsavedError
-from tests.helpers.long_runs import STEPS, Kill, KilledError, different, files, killed_at_file, long_run, tensors
+from tests.helpers.long_runs import (
+    STEPS,
+    Kill,
+    KilledError,
+    Scores,
+    different,
+    files,
+    killed_at_file,
+    long_run,
+    tensors,
+)
 
 
 @pytest.fixture(scope='module')
@@ -80,6 +96,31 @@ class TestResume:
         assert taken == str(work_dir / 'epoch_1.pth')
         assert 'epoch_2.pth is of another model: 1 of the' in told[0]
 
+    @pytest.mark.parametrize('before', [None, 2])
+    def test_a_buffer_that_a_step_makes(self, before, tmp_path, log_of):
+        """Or resizes: mmengine resumes such a run, so it is of the same model."""
+        def begin(step=None, **settings):
+            runner = long_run(tmp_path, ema=False, kill=Kill(step=step, do=grow), **settings, **ALL)
+            if before:
+                runner.model.norm.register_buffer('angles', torch.zeros(before))
+            return runner
+
+        def grow():
+            runner.model.norm.register_buffer('angles', torch.zeros(3))
+
+        runner = begin(step=2, epochs=2)
+        runner.train()
+        model = begin().model
+        check_resumable(tmp_path / 'epoch_1.pth', model)
+        runner = begin(resume=True)
+        told = log_of(runner)
+        runner.train()
+        assert runner._load_from == str(tmp_path / 'epoch_2.pth')
+        assert not any(line.startswith('Not resumed') for line in told)
+        model.layer = torch.nn.Linear(8, 2, bias=False)
+        with pytest.raises(ValueError, match=r'of another model: 1 of the . tensors differ \(layer\.bias\)'):
+            check_resumable(tmp_path / 'epoch_1.pth', model)
+
     def test_named_ones_are_checked_too(self, work_dir):
         model = long_run(work_dir.parent / 'x').model
         torch.save(dict(state_dict=model.state_dict()), work_dir / 'x.pth')
@@ -112,6 +153,54 @@ class TestResume:
         assert any('holds no random states' in line for line in told)
         # Still before its own first checkpoint.
         assert resume(tmp_path, log_of)[0] == str(tmp_path / 'epoch_1.pth')
+
+
+@pytest.mark.parametrize('template', ['e{:03d}.pth', 'kept/{}_epochs.pth'])
+def test_any_template_of_names(template, tmp_path, log_of):
+    """Without what names the last one."""
+    settings = dict(hook=dict(filename_tmpl=template, max_keep_ckpts=-1))
+    with pytest.raises(KilledError):
+        long_run(tmp_path, kill=Kill(step=2 * STEPS + 1), **settings).train()
+    (tmp_path / 'last_checkpoint').unlink()
+    assert resume(tmp_path, log_of, **settings)[:2] == (str(tmp_path / template.format(2)), [])
+    assert (tmp_path / template.format(3)).is_file()
+
+
+def test_without_the_optimizer(tmp_path, log_of):
+    """Whose state `save_optimizer=False` leaves out: resumed as mmengine's own hook resumes it."""
+    found = []
+    for kind in ('CheckpointHook', 'LongRunHook'):
+        settings = dict(kind=kind, ema=False, model=dict(dropout=0.), data=dict(noise=False),
+                        hook=dict(save_optimizer=False, save_best=None))
+        with pytest.raises(KilledError):
+            long_run(tmp_path / kind, kill=Kill(step=10), **settings).train()
+        runner = long_run(tmp_path / kind, resume=True, **settings)
+        told = log_of(runner)
+        runner.train()
+        found.append((tensors(runner), files(tmp_path / kind)))
+    assert not different(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+    assert not any('NOTHING TO RESUME' in line for line in told)
+    assert any('no state of the optimizer' in line for line in told)
+
+
+def test_what_others_save(tmp_path, log_of):
+    """Is not taken for what was saved before."""
+    runner = long_run(tmp_path, kill=Kill(step=6, do=lambda: runner.save_checkpoint(
+        str(tmp_path), 'mine.pth', meta=dict(epoch=1, iter=6))), **ALL)
+    runner.train()
+    resumed = long_run(tmp_path / 'b', resume=True, load_from=str(tmp_path / 'mine.pth'), **ALL)
+    told = log_of(resumed)
+    resumed.train()
+    assert any('holds no random states' in line for line in told)
+
+
+def test_another_run_s_stop_stays(trained, tmp_path):
+    """Where a checkpoint of elsewhere is resumed in its folder."""
+    with pytest.raises(SystemExit):
+        long_run(tmp_path, kill=Kill(step=2, do=lambda: signal.raise_signal(signal.SIGTERM)), **ALL).train()
+    long_run(tmp_path, resume=True, load_from=str(trained[0] / 'epoch_2.pth'), **ALL).train()
+    assert files(tmp_path) == ['epoch_3.pth', 'stopped_iter_2.pth']
 
 
 @pytest.fixture(scope='module')
@@ -164,6 +253,19 @@ class TestFullDisk:
         assert 'epoch_3.pth' in files(tmp_path)
         assert 'epoch_1.pth' not in files(tmp_path)
 
+    def test_the_first_best_one(self, limit, tmp_path, monkeypatch):
+        """What is not there is no best one: the next is."""
+        scores = iter([3., 2., 1.])
+        monkeypatch.setattr(Scores, 'compute_metrics', lambda *_: dict(acc=next(scores)))
+
+        class Room(Kill):
+            def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+                if runner.iter + 1 in (STEPS, STEPS + 1):
+                    limit(4096 if runner.iter + 1 == STEPS else resource.RLIM_INFINITY)
+
+        long_run(tmp_path, kill=Room()).train()
+        assert files(tmp_path) == ['best_acc_epoch_2.pth', 'epoch_3.pth']
+
     def test_to_the_end(self, limit, tmp_path):
         runner = long_run(tmp_path, kill=Kill(step=2 * STEPS + 1, do=lambda: limit(4096)))
         with pytest.raises(UnsavedError, match=r'last checkpoint is missing: .*epoch_3\.pth could not be written: F'):
@@ -177,3 +279,47 @@ def test_what_a_checkpoint_holds_is_mmengine_s(trained):
     content = torch.load(trained[0] / 'epoch_2.pth', weights_only=False)
     assert set(content) == {'meta', 'state_dict', 'message_hub', 'optimizer', 'param_schedulers', 'ema_state_dict',
                             STATE}
+
+
+def test_a_pointer_to_another_drive(tmp_path, monkeypatch):
+    """As Windows has them."""
+    with pytest.raises(ValueError, match='mount') as told:
+        ntpath.relpath('D:\\x.pth', 'C:\\work')
+    monkeypatch.setattr(os.path, 'relpath', Mock(side_effect=told.value))
+    (tmp_path / 'x.pth').touch()
+    note_last(tmp_path, str(tmp_path / 'x.pth'))
+    assert last_checkpoint(tmp_path) == tmp_path / 'x.pth'
+
+
+class Remote(BaseStorageBackend):
+    """A storage of another machine, as far as checkpoints are written to it."""
+
+    def get(self, filepath):
+        raise NotImplementedError
+
+    get_text = get
+
+    def put(self, obj, filepath):
+        stored.append(filepath)
+
+    def join_path(self, filepath, *filepaths):
+        return '/'.join([filepath, *filepaths])
+
+
+stored = []
+
+
+def test_stopped_with_a_remote_storage(tmp_path):
+    register_backend('elsewhere', Remote, prefixes='elsewhere', force=True)
+    FileClient.register_backend('elsewhere', Remote, prefixes='elsewhere', force=True)
+    with pytest.raises(SystemExit):
+        long_run(tmp_path / 'a', kill=Kill(step=2, do=lambda: signal.raise_signal(signal.SIGTERM)), hook=dict(
+            out_dir='elsewhere://bucket', max_keep_ckpts=-1, save_best=None)).train()
+    assert stored == ['elsewhere://bucket/a/stopped_iter_2.pth']
+    assert (tmp_path / 'a/last_checkpoint').read_text() == stored[0]
+
+
+def test_wrappers_that_count_by_themselves():
+    """As DeepSpeed's does, which is none of mmengine's `OptimWrapper`."""
+    runner = SimpleNamespace(model=torch.nn.Linear(1, 1), optim_wrapper=object(), train_dataloader=None, hooks=[])
+    assert collect_state(runner, 'x', 0, False)['gradients'] == {}
