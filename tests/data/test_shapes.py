@@ -1,6 +1,6 @@
 import hashlib
 import json
-import shutil
+import os
 from pathlib import Path
 
 import cv2
@@ -182,14 +182,14 @@ class TestExistingFolders:
         (folder / 'mine').write_text('mine')
         moves = []
 
-        def move(*paths, really=shutil.move):
+        def move(*paths, really=os.replace):
             moves.append(paths)
             if len(moves) == 4:
                 raise KeyboardInterrupt
             return really(*paths)
 
         with monkeypatch.context() as patch:
-            patch.setattr(shutil, 'move', move)
+            patch.setattr(os, 'replace', move)
             with pytest.raises(KeyboardInterrupt):
                 write_dataset(folder, train=1, val=2, size=48, force=True)
         write_dataset(tmp_path / 'y', train=1, val=2, size=48)
