@@ -74,7 +74,8 @@ def agreement(names: Sequence[str], void: int, expected: Sequence[Tensor], found
     objects = [name for name in names if not name.startswith('segment')]
     parts = []
     if objects:
-        parts.append(objects_agree(objects, [own[name] for name in objects], [other[name] for name in objects]))
+        left, right = ([each[name] for name in objects] for each in (own, other))
+        parts.append(objects_agree(objects, left, right))
     if 'segments' in own:
         parts.append(_segments_agree(own['segments'], other, void))
     return Agreement(all(part.holds for part in parts), max(part.difference for part in parts),
