@@ -201,6 +201,8 @@ class TestBlocks:
 
     @pytest.mark.slow
     def test_compiled(self):
+        # What other tests compiled counts towards its limit.
+        torch._dynamo.reset()
         net = all_in_one(['focal', 'pooling', 'sliding_window'])
         x = torch.randn(2, 3, 37, 50)
         compiled = torch.compile(net, fullgraph=True, backend='aot_eager')
