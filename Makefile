@@ -24,7 +24,7 @@ export MAX_JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 help:
 	@echo 'make demo     train, evaluate and draw a small Mask R-CNN on the built-in data set'
 	@echo 'make zoo      train and evaluate every other method on it'
-	@echo 'make quick    run the fast tests, at most 3 minutes on 2 cores'
+	@echo 'make quick    run the fast tests'
 	@echo 'make test     run all tests'
 	@echo 'make lint     check style, imports, types and the forms of the repository'
 	@echo 'make docs     build the site'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -28,6 +27,7 @@ from ..data.own import (
 )
 from ..run.config import load_config
 from ..run.shipped import copy_config, find_config, shipped
+from ..weights.download import sha256
 from ..zoo.rows import read_zoo
 from .config import config_text
 from .methods import FOLLOWING, Choice, choose, task_of
@@ -169,11 +169,7 @@ def _check_place(root: Path, out: Path, force: bool) -> None:
 
 def _edited(out: Path, content: dict[str, str]) -> Iterable[str]:
     """The files of a project that are others than were written; removed ones are not."""
-    return (name for name, digest in content.items() if (out / name).is_file() and _digest(out / name) != digest)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return (name for name, digest in content.items() if (out / name).is_file() and sha256(out / name) != digest)
 
 
 def _split(data: OwnData, file: Path, options: Options, tell: Callable[[str], None]) -> None:
@@ -218,7 +214,7 @@ def _inherit(choice: Choice, folder: Path) -> str:
 def _settle(partial: Path, out: Path) -> None:
     """Put a project into its place; what was made there before is replaced, and all else stays."""
     files = files_below(partial)
-    content = {name: _digest(partial / name) for name in files if not name.startswith('report')}
+    content = {name: sha256(partial / name) for name in files if not name.startswith('report')}
     write_marker(partial / _MARKER, dict(version=__version__, content=content), files)
     if out.exists():
         replace_made(out, partial, _MARKER)
