@@ -35,8 +35,8 @@ class TestAgainstTimm:
         return net.eval().to(dtype), reference.eval().to(dtype)
 
     @pytest.mark.parametrize('arch', ARCHS_BY_SPEED)
-    @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
-    @pytest.mark.parametrize('size', [(224, 224), (160, 256)])
+    @pytest.mark.parametrize(('dtype', 'tolerance', 'size'), [
+        (torch.float32, 1e-4, (224, 224)), (torch.float32, 1e-4, (96, 160)), (torch.float64, 1e-9, (96, 160))])
     def test_features(self, arch, dtype, tolerance, size, load_timm, timm_features, relative_error):
         net, reference = self.pair(arch, dtype, load_timm)
         x = torch.randn(1, 3, *size, dtype=dtype)
@@ -45,7 +45,7 @@ class TestAgainstTimm:
         assert [relative_error(*pair) < tolerance for pair in zip(ours, theirs)] == [True] * 4
 
     @pytest.mark.parametrize('arch', [
-        'tiny-srf', 'tiny-lrf', *(pytest.param(arch, marks=pytest.mark.slow) for arch in ('large-fl3', 'huge-fl4'))])
+        'tiny-srf', 'tiny-lrf', *(pytest.param(arch, marks=pytest.mark.slow) for arch in ('large-fl3', 'large-fl4'))])
     def test_gradients(self, arch, load_timm, timm_features, relative_error):
         net, reference = self.pair(arch, torch.float64, load_timm)
         x = torch.randn(1, 3, 64, 96, dtype=torch.float64)

@@ -18,6 +18,7 @@ from focalnet_mm.data.shapes import write_dataset
 from focalnet_mm.run.build import load_model
 from focalnet_mm.run.config import load_config
 from focalnet_mm.weights import convert
+from tests.helpers import tools
 from tests.helpers.tools import ROOT, SHAPES
 
 PAGES = ['README.md', *sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'docs').rglob('*.md'))]
@@ -87,7 +88,13 @@ def folder(tmp_path, monkeypatch, serve, state):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('page', [page for page in PAGES if blocks(page)])
-def test_blocks_run(page, folder):
+def test_blocks_run(page, folder, monkeypatch):
+    # The first page starts real processes.
+    if page != PAGES[0] and not tools.COLD:
+        programs = folder / 'programs'
+        programs.mkdir()
+        tools.warm().programs(programs)
+        monkeypatch.setenv('PATH', f'{programs}:{os.environ["PATH"]}')
     namespace = {}
     for language, code in blocks(page):
         if language == 'python':

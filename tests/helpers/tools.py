@@ -1,13 +1,19 @@
 """The command lines, run as a user runs them."""
 
+import atexit
+import functools
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.helpers.warm import Warm
+
 ROOT = Path(__file__).parents[2]
 SHAPES = 'configs/mmdet/maskrcnn_focalnet_t_shapes.py'
+#: Whether every command shall run in a process of its own.
+COLD = 'FOCALNET_TESTS_COLD' in os.environ
 # A thinner model still, and workers that cost no start-up.
 SMALL = ['model.backbone.depths=(1,1,1,1)', 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0',
          'test_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
@@ -24,9 +30,20 @@ def run(*command, expect=0, cwd=ROOT, **environment):
     return done.stdout
 
 
-def tool(name, *arguments, **kwargs):
-    """Run a file of ``tools/``."""
-    return run(sys.executable, ROOT / 'tools' / name, *arguments, **kwargs)
+def tool(name, *arguments, cold=False, **kwargs):
+    """Run a file of ``tools/``: in a fork of a process that has the libraries imported, or in one of its own."""
+    start = [sys.executable]
+    if not (cold or COLD):
+        start = warm().command()
+    return run(*start, ROOT / 'tools' / name, *arguments, **kwargs)
+
+
+@functools.cache
+def warm():
+    """The process whose forks run commands; it starts with the first one."""
+    process = Warm(ROOT)
+    atexit.register(process.close)
+    return process
 
 
 def scalars(work_dir):
