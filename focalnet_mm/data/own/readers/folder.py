@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
-from ..pictures import IMAGE_ENDINGS
+from ...pictures import IMAGE_ENDINGS
 
 __all__ = ['OTHER_ENDINGS', 'Folder', 'Match', 'Outline', 'read_text', 'split_of', 'split_of_name']
 

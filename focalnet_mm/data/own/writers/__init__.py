@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..made import files_below, read_marker, replace_made, write_marker
-from . import written_boxes, written_lists, written_maps, written_segments
-from .classes import as_task
-from .records import SPLITS, OwnData, Picture
+from ...made import files_below, read_marker, replace_made, write_marker
+from ..classes import as_task
+from ..records import SPLITS, OwnData, Picture
+from . import boxes, lists, maps, segments
 
 __all__ = ['Written', 'write_annotations']
 
@@ -41,11 +41,11 @@ class Written:
     pictures: int = 0
 
 
-_WRITERS = dict(boxes=('CocoDataset', written_boxes.write), instances=('CocoDataset', written_boxes.write),
-                panoptic=('CocoPanopticDataset', written_segments.write),
-                semantic=('BaseSegDataset', written_maps.write),
-                classes=('CustomDataset', written_lists.write_classes),
-                labels=('MultiLabelDataset', written_lists.write_labels))
+_WRITERS = dict(boxes=('CocoDataset', boxes.write), instances=('CocoDataset', boxes.write),
+                panoptic=('CocoPanopticDataset', segments.write),
+                semantic=('BaseSegDataset', maps.write),
+                classes=('CustomDataset', lists.write_classes),
+                labels=('MultiLabelDataset', lists.write_labels))
 
 
 def write_annotations(data: OwnData, folder: str | os.PathLike, task: str | None = None) -> dict[str, Written]:

@@ -11,11 +11,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
+from ..masks import encode, rle_box
+from ..records import Picture
 from .collecting import Collector
 from .folder import Folder, Match, split_of_name
-from .masks import encode, rle_box
-from .records import Picture
-from .shapes import ellipse, turned_box
+from .outlines import ellipse, turned_box
 
 __all__ = ['labelstudio_files', 'read']
 

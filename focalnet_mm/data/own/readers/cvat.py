@@ -10,11 +10,11 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from ..masks import encode, rle_box
+from ..records import Picture
 from .collecting import Collector
 from .folder import Folder, split_of_name
-from .masks import encode, rle_box
-from .records import Picture
-from .shapes import ellipse, turned_box
+from .outlines import ellipse, turned_box
 from .xml_files import load_xml, root_tag
 
 __all__ = ['cvat_files', 'read']

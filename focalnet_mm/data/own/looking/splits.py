@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .label_maps import labels_of
+from ..label_maps import labels_of
+from ..records import SPLITS, OwnData, Picture, Problem
 from .looks import equal_pictures, look_at
-from .records import SPLITS, OwnData, Picture, Problem
 
 __all__ = ['find_groups', 'read_split', 'split_data', 'write_split']
 

@@ -8,7 +8,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from focalnet_mm.data.own import read_data
-from focalnet_mm.data.own.labelstudio import unpack
+from focalnet_mm.data.own.readers.labelstudio import unpack
 
 
 def quiet(line):

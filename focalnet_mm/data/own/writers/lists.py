@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .records import OwnData, Picture
+from ..records import OwnData, Picture
 
 __all__ = ['check_line', 'write_classes', 'write_labels']
 

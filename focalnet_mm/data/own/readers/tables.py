@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..records import Picture
 from .collecting import Collector
 from .folder import Folder, read_text, split_of_name
-from .records import Picture
 
 __all__ = ['read', 'tables']
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .collecting import Collector, polygon_box
+from ..masks import encode, polygon_box, rle_box
+from ..records import Picture
+from .collecting import Collector
 from .folder import Folder, Outline, split_of
-from .masks import encode, rle_box
-from .records import Picture
-from .shapes import ellipse
+from .outlines import ellipse
 
 __all__ = ['labelme_files', 'read']
 

@@ -18,7 +18,7 @@ from focalnet_mm.data.own import (
     split_data,
     write_split,
 )
-from focalnet_mm.data.own.looks import equal_pictures, look_at
+from focalnet_mm.data.own.looking.looks import equal_pictures, look_at
 from tests.helpers import formats
 
 

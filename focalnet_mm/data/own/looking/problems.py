@@ -8,11 +8,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from .collecting import polygon_box
-from .headers import read_header
-from .label_maps import labels_of
+from ..headers import read_header
+from ..label_maps import labels_of
+from ..masks import polygon_box
+from ..records import SPLITS, OwnData, Picture, Problem
 from .looks import Look, equal_pictures, look_at
-from .records import SPLITS, OwnData, Picture, Problem
 
 __all__ = ['KINDS', 'find_problems', 'looks_like_corners', 'same_class']
 

@@ -1,13 +1,18 @@
-"""rich's progress bar, or lines in its place where rich is not installed."""
+"""Progress bars for long work: rich's, or lines in their place where rich is not installed."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ['described', 'progress_bar']
+__all__ = ['described', 'progress_bar', 'track']
+
+_T = TypeVar('_T')
+# Fewer items are done before a bar is seen.
+_MANY = 200
 
 
 class _Lines:
@@ -58,3 +63,20 @@ def progress_bar() -> Any:
     from rich.console import Console
     from rich.progress import Progress
     return Progress(console=Console(stderr=True))
+
+
+def track(items: Iterable[_T], what: str, total: int | None = None) -> Iterator[_T]:
+    """Go through items, many of them under a progress bar, which is gone afterwards; it needs rich.
+
+    Args:
+        items: What to go through.
+        what: What is being done.
+        total: How many items there are, where they do not tell.
+    """
+    from rich import get_console
+    from rich.progress import Progress
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    few = total is not None and total < _MANY
+    with Progress(transient=True, disable=few or not get_console().is_terminal) as progress:
+        yield from progress.track(items, total=total, description=what)

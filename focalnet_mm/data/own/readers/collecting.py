@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .classes import relabel, things_first
+from ...progress import track
+from ..classes import relabel, things_first
+from ..headers import Header, read_header
+from ..masks import check_segmentation, polygon_box
+from ..records import Annotation, OwnData, Picture, Problem
 from .folder import OTHER_ENDINGS, Folder, split_of
-from .headers import Header, read_header
-from .masks import check_segmentation
-from .progress import track
-from .records import Annotation, OwnData, Picture, Problem
 
-__all__ = ['Collector', 'polygon_box']
+__all__ = ['Collector']
 
 _T = TypeVar('_T')
 
@@ -232,12 +231,3 @@ def _side(value: Any) -> int:
         return int(float(value))
     except (OverflowError, TypeError, ValueError):
         return 0
-
-
-def polygon_box(polygons: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of ``[[x, y, x, y, …], …]``; NaN where one of them is not finite."""
-    xs = [x for polygon in polygons for x in polygon[0::2]]
-    ys = [y for polygon in polygons for y in polygon[1::2]]
-    if not xs or not all(map(math.isfinite, xs + ys)):
-        return (math.nan,) * 4
-    return min(xs), min(ys), max(xs), max(ys)

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from .headers import read_header
-from .label_maps import IGNORED, NO_CLASS, numbers_of, read_label_map
-from .masks import decode
-from .progress import track
-from .records import OwnData, Picture
-from .written_lists import check_line
+from ...progress import track
+from ..headers import read_header
+from ..label_maps import IGNORED, NO_CLASS, numbers_of, read_label_map
+from ..masks import decode
+from ..records import OwnData, Picture
+from .lists import check_line
 
 __all__ = ['write']
 

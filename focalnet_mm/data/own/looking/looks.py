@@ -17,8 +17,8 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from .headers import large_pictures
-from .progress import track
+from ...progress import track
+from ..headers import large_pictures
 
 __all__ = ['Look', 'equal_pictures', 'look_at']
 

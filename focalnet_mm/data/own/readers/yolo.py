@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from ..pictures import IMAGE_ENDINGS
+from ...pictures import IMAGE_ENDINGS
+from ..records import SPLITS, Picture
 from .collecting import Collector
 from .folder import Folder, read_text, split_of
-from .records import SPLITS, Picture
 
 __all__ = ['read', 'yolo_files']
 

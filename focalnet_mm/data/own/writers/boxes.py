@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .masks import mask_area
-from .records import Annotation, OwnData, Picture
+from ..masks import mask_area
+from ..records import Annotation, OwnData, Picture
 
 __all__ = ['categories', 'images', 'write']
 

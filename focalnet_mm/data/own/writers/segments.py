@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .masks import decode
-from .progress import track
-from .records import OwnData, Picture
-from .written_boxes import categories, images
+from ...progress import track
+from ..masks import decode
+from ..records import OwnData, Picture
+from .boxes import categories, images
 
 __all__ = ['write']
 

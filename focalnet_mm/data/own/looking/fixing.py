@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from .classes import relabel
-from .collecting import polygon_box
-from .headers import Header, read_header
-from .label_maps import labels_of
-from .masks import decode, encode, rle_box
+from ..classes import relabel
+from ..headers import Header, read_header
+from ..label_maps import labels_of
+from ..masks import decode, encode, polygon_box, rle_box
+from ..records import Annotation, OwnData, Picture, Problem
 from .problems import KINDS, same_class
-from .records import Annotation, OwnData, Picture, Problem
 
 __all__ = ['fix_data', 'fixable']
 

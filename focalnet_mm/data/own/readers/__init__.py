@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ..records import OwnData
 from . import coco, cvat, folders, label_maps, labelme, labelstudio, tables, voc, yolo
 from .collecting import Collector
 from .folder import Folder
-from .records import OwnData
 
 __all__ = ['FORMATS', 'find_formats', 'read_data']
 

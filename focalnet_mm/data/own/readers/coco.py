@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .collecting import Collector, polygon_box
+from ..headers import large_pictures
+from ..masks import encode, polygon_box, rle_box
+from ..records import Picture
+from .collecting import Collector
 from .folder import Folder, split_of, split_of_name
-from .headers import large_pictures
-from .masks import encode, rle_box
-from .records import Picture
 
 __all__ = ['coco_files', 'read']
 
