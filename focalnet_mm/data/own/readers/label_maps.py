@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from ..classes import BACKGROUND
 from ..headers import large_pictures, read_header
 from ..label_maps import IGNORED, content_of, number_of, value_of
 from .collecting import Collector
@@ -29,7 +30,6 @@ _LISTS = ('classes.txt', 'labelmap.txt', 'labels.txt', 'class_dict.csv', 'classe
           'class_names.txt', '_classes.csv')
 # More values than that are no classes but depths, or colours blurred by JPEG.
 _MOST_CLASSES = 4096
-_BACKGROUND = ('background', '_background_', 'bg')
 _LOSSLESS = ('.bmp', '.gif', '.pgm', '.png', '.ppm', '.tif', '.tiff')
 
 
@@ -176,7 +176,7 @@ def _with_background(out: Collector, listed: list[_Entry], numbers: Sequence[int
     nothing is learned where all pixels are of one class."""
     others = [number for number in numbers if number not in (0, IGNORED)] or [IGNORED]
     if (len(listed) != 1 or listed[0] != _Entry(listed[0].name) or len(others) > 1 or not {0, *others} <= {*numbers}
-            or listed[0].name.casefold() in _BACKGROUND):
+            or listed[0].name.casefold() in BACKGROUND):
         return listed
     out.tell(f'The list of classes names {listed[0].name} alone, which is taken to be the value {others[0]} of the '
              'label maps; 0 is background, a class too.')

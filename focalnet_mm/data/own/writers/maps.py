@@ -12,7 +12,7 @@ from PIL import Image
 from ...progress import track
 from ..headers import read_header
 from ..label_maps import IGNORED, NO_CLASS, numbers_of, read_label_map
-from ..masks import decode
+from ..masks import decode, mask_area
 from ..records import OwnData, Picture
 from .lists import check_line
 
@@ -113,8 +113,10 @@ def _write_map(data: OwnData, picture: Picture, path: Path) -> None:
     if picture.label_map is not None:
         labels = read_label_map(data, picture)
     else:
-        labels = np.full((picture.height, picture.width), NO_CLASS, np.int32)
-        for annotation in picture.annotations:
-            labels[decode(annotation.segmentation, picture.height, picture.width)] = annotation.label
+        size = picture.height, picture.width
+        labels = np.full(size, NO_CLASS if data.background is None else data.background, np.int32)
+        # The larger first, so that what lies on a large one is seen; of equal ones the later lies over the earlier.
+        for annotation in sorted(picture.annotations, key=lambda each: -mask_area(each.segmentation, *size)):
+            labels[decode(annotation.segmentation, *size)] = annotation.label
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.where(labels == NO_CLASS, IGNORED, labels).astype(np.uint8)).save(path, format='PNG')

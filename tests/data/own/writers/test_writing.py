@@ -1,6 +1,5 @@
 """What is written, read back by the libraries' own data sets and metrics."""
 
-import importlib
 import json
 import os
 
@@ -22,21 +21,9 @@ from focalnet_mm.data.own import (
 )
 from focalnet_mm.data.shapes import PALETTE, STUFF_CLASSES, THING_CLASSES
 from tests.helpers import formats
+from tests.helpers.own import build, quiet
 
 CLASSES = [*THING_CLASSES, *STUFF_CLASSES]
-
-
-def quiet(line):
-    pass
-
-
-def build(library, written, **more):
-    """The library's own data set of a split, without a pipeline."""
-    importlib.import_module(f'{library}.utils').register_all_modules(init_default_scope=False)
-    registry = importlib.import_module(f'{library}.registry').DATASETS
-    return registry.build(dict(
-        type=f'{library}.{written.type}', data_root=str(written.data_root), ann_file=str(written.ann_file),
-        data_prefix=dict(written.data_prefix), pipeline=[], **written.settings, **more))
 
 
 @pytest.mark.parametrize('task', ['instances', 'boxes'])
