@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..records import OwnData
 from . import coco, cvat, folders, label_maps, labelme, labelstudio, tables, voc, yolo
 from .collecting import Collector
-from .folder import Folder
+from .folder import Folder, Outline
 
 __all__ = ['FORMATS', 'find_formats', 'read_data']
 
@@ -62,6 +62,8 @@ def _find_formats(folder: Folder) -> list[str]:
     if not found and folders.class_folders(folder):
         # Other forms sort their pictures into folders too.
         found.append('folders')
+    if not found and tables.tables(folder, loosely=True):
+        found.append('csv')
     return found
 
 
@@ -90,7 +92,7 @@ def read_data(root: str | os.PathLike, format: str | None = None, tell: Callable
     if format is None:
         format = _choose(folder)
         tell(f'{folder.root} is read as {format}: {_FORMATS[format].holds}.')
-    elif format != 'labelmaps' and not _FORMATS[format].looks_so(folder):
+    elif format not in ('labelmaps', *_find_formats(folder)) and not _FORMATS[format].looks_so(folder):
         # The reader may know what is wrong.
         _FORMATS[format].read(Collector(folder, tell))
         found = _find_formats(folder)
@@ -110,6 +112,20 @@ def read_data(root: str | os.PathLike, format: str | None = None, tell: Callable
     return data
 
 
+def _hint(folder: Folder) -> str:
+    """What the annotations seem to be, where they are in no form."""
+    for path in folder.ending('.json'):
+        if labelstudio.is_minimal(folder, path):
+            return f"; {folder.relative(path)} is Label Studio's JSON-MIN: export as JSON"
+        if folder.outline(path) == Outline():
+            return f'; {folder.relative(path)} is no JSON in UTF-8 of a form that is known'
+    if labels := yolo.label_file(folder):
+        return (f'; {folder.relative(labels)} looks like YOLO\'s, without a list of classes: write a data.yaml with '
+                '"names: [cat, dog]" beside it')
+    others = [path for path in folder.ending('.csv', '.tsv') if not tables.is_submission(path)]
+    return f'; {folder.relative(others[0])} has other headings' if others else ''
+
+
 def _choose(folder: Folder) -> str:
     found = _find_formats(folder)
     if len(found) > 1:
@@ -121,5 +137,5 @@ def _choose(folder: Folder) -> str:
         but = f'; {folder.relative(loose)} lies in no folder of a class, as others do: name the folder of these alone' \
             if loose else ''
         raise ValueError(f'{folder.root} holds {len(folder.pictures)} pictures, but no annotations in a form that is '
-                         f'read ({known}){but}.')
+                         f'read ({known}){but}{_hint(folder)}.')
     return found[0]

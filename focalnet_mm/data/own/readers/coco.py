@@ -29,6 +29,9 @@ def read(out: Collector) -> None:
     files = {path: out.folder.load_json(path) for path in coco_files(out.folder)}
     chosen = _choose(files, out)
     labels = {path: _declare(content, out) for path, content in chosen.items()}
+    for above in sorted({name for content in chosen.values() if (name := _project(content)) is not None}):
+        out.tell(f'The category {above!r} is passed by: nothing is of it, and the others stand below it, as Roboflow '
+                 'writes the name of a project.')
     for path, content in chosen.items():
         split = _split(out, path)
         pictures: dict[Any, Picture] = {}
@@ -81,11 +84,14 @@ def _split(out: Collector, path: Path) -> str | None:
 
 def _declare(content: Mapping[str, Any], out: Collector) -> dict[Any, int]:
     """Take the categories of a file: id to label. Equal names within one file stay apart."""
+    above = _project(content)
     labels: dict[Any, int] = {}
     seen: set[str] = set()
     stuff = set(out.stuff)
     for category in content['categories']:
         name = str(category.get('name', category.get('id')))
+        if name == above:
+            continue
         if name in seen:
             out.declare([name])
             labels[category.get('id')] = len(out.classes) - 1
@@ -100,6 +106,16 @@ def _declare(content: Mapping[str, Any], out: Collector) -> dict[Any, int]:
         if all(colours) and len(colours) == len(out.classes):
             out.palette = [(int(red), int(green), int(blue)) for red, green, blue in colours]
     return labels
+
+
+def _project(content: Mapping[str, Any]) -> str | None:
+    """The category that Roboflow puts before the others: the name of the project, of which nothing is."""
+    first, *others = content['categories'] or [{}]
+    used = {entry.get('category_id') for entry in content['annotations']}
+    if (others and first.get('supercategory') == 'none' and first.get('id') not in used
+            and all(other.get('supercategory') == first.get('name') for other in others)):
+        return str(first.get('name'))
+    return None
 
 
 def _unknown(out: Collector, picture: Picture, entry: Mapping[str, Any], path: Path) -> None:

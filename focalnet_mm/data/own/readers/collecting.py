@@ -34,6 +34,7 @@ class Collector:
         stuff: The same.
         palette: The same.
         several: Whether a picture may have several classes as a whole.
+        gathered: Whether the classes are those that occur, and no list: one of entries that were left out is none.
     """
 
     def __init__(self, folder: Folder, tell: Callable[[str], None]) -> None:
@@ -46,6 +47,7 @@ class Collector:
         self.stuff: frozenset[int] = frozenset()
         self.palette: list[tuple[int, int, int]] | None = None
         self.several = False
+        self.gathered = False
         self._headers: dict[Path, Header | None] = {}
         self._labels: dict[str, int] = {}
         self._sizes: dict[Path, tuple[int, int]] = {}
@@ -171,6 +173,8 @@ class Collector:
         if data.stuff:
             things_first(data)
         self._pass_by_labels(data)
+        if self.gathered:
+            self._pass_by_classes(data)
         self._pass_by_pictures(data)
         for kind, count in Counter(problem.kind for problem in self.problems).items():
             example = next(problem for problem in self.problems if problem.kind == kind)
@@ -191,6 +195,17 @@ class Collector:
                   'by beside objects.')
         kept = [label for label in range(len(data.classes)) if label not in whole]
         relabel(data, [kept.index(label) if label in kept else None for label in range(len(data.classes))])
+
+    def _pass_by_classes(self, data: OwnData) -> None:
+        """What occurs in entries alone that were left out, such as points, is no class to learn."""
+        used = {annotation.label for picture in data.pictures for annotation in picture.annotations}
+        used |= {label for picture in data.pictures for label in picture.labels}
+        unused = [name for label, name in enumerate(data.classes) if label not in used]
+        if used and unused:
+            kept = sorted(used)
+            relabel(data, [kept.index(label) if label in used else None for label in range(len(data.classes))])
+            self.tell(f'{", ".join(unused[:10])}{" …" if len(unused) > 10 else ""}: no classes, since nothing that is '
+                      'read is of them.')
 
     def _pass_by_pictures(self, data: OwnData) -> None:
         """Say what is read of no picture: those that no annotation names, and those in forms that are not read."""

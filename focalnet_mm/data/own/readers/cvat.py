@@ -19,6 +19,9 @@ from .xml_files import load_xml, root_tag
 
 __all__ = ['cvat_files', 'read']
 
+# Kinds of labels that nothing here learns.
+_WITHOUT_AREA = ('cuboid', 'points', 'polyline', 'skeleton')
+
 
 def cvat_files(folder: Folder) -> list[Path]:
     """The XML files of CVAT's form."""
@@ -33,7 +36,8 @@ def read(out: Collector) -> None:
             raise ValueError(f'{path} is in the form "CVAT for video": export the task as "CVAT for images 1.1".')
         meta = root.find('meta')
         for element in meta.iter('label') if meta is not None else ():
-            out.label((element.findtext('name') or '').strip())
+            if element.find('parent') is None and element.findtext('type') not in _WITHOUT_AREA:
+                out.label((element.findtext('name') or '').strip())
     for path, root in roots:
         for image in out.track(root.findall('image'), f'Reading {path.name}'):
             size = (image.get('height'), image.get('width'))

@@ -15,7 +15,8 @@ from ..classes import BACKGROUND
 from ..headers import large_pictures, read_header
 from ..label_maps import IGNORED, content_of, number_of, value_of
 from .collecting import Collector
-from .folder import Folder, read_text
+from .folder import Folder, read_text, split_of
+from .image_sets import image_sets, split_in
 
 __all__ = ['find_maps', 'read']
 
@@ -44,7 +45,7 @@ def find_maps(folder: Folder, sure: bool = True) -> dict[Path, Path]:
         Label maps by picture.
     """
     by_stem: dict[str, list[Path]] = defaultdict(list)
-    for path in folder.pictures:
+    for path in _pictures(folder):
         by_stem[_bare(path.stem)].append(path)
     pairs = {}
     for paths in by_stem.values():
@@ -60,6 +61,11 @@ def find_maps(folder: Folder, sure: bool = True) -> dict[Path, Path]:
     # What is a map itself has none.
     taken = set(pairs.values())
     return {picture: path for picture, path in pairs.items() if picture not in taken or not sure}
+
+
+def _pictures(folder: Folder) -> list[Path]:
+    """All but Pascal VOC's maps of objects, which are neither pictures nor maps of classes."""
+    return [path for path in folder.pictures if 'segmentationobject' not in map(str.casefold, path.parts)]
 
 
 def _bare(stem: str) -> str:
@@ -102,9 +108,10 @@ def read(out: Collector) -> None:
     if not pairs:
         raise ValueError(f'{out.folder.root} holds no pictures with label maps of the same name: put them into two '
                          'folders, such as images and annotations.')
+    splits = image_sets(out.folder, 'Segmentation')
     counts: Counter[int] = Counter()
     for path, label_map in out.track(sorted(pairs.items()), 'Reading label maps'):
-        picture = out.picture(path)
+        picture = out.picture(path, split_in(splits, path) or split_of(out.folder.relative(path).parts[:-1]))
         picture.label_map = label_map
         try:
             (height, width), numbers = content_of(label_map)
@@ -119,7 +126,7 @@ def read(out: Collector) -> None:
             raise ValueError(f'The label maps hold more than {_MOST_CLASSES} values, among them those of '
                              f'{label_map}: were they saved as JPEG, or are they depths?')
     maps = set(pairs.values())
-    without = [path for path in out.folder.pictures if path not in pairs and path not in maps]
+    without = [path for path in _pictures(out.folder) if path not in pairs and path not in maps]
     if without:
         out.tell(f'{len(without)} pictures have no label map, {out.folder.relative(without[0])} among them: passed by.')
     _name_classes(out, sorted(counts), next(iter(pairs.values())))

@@ -41,6 +41,7 @@ def read(out: Collector) -> None:
     names |= {name for _, content in contents for name, on in (content.get('flags') or {}).items() if on}
     for name in sorted(names):
         out.label(name)
+    out.gathered = True
     for path, content in out.track(contents, 'Reading pictures'):
         size = (content.get('imageHeight') or 0, content.get('imageWidth') or 0)
         split = split_of(out.folder.relative(path).parts[:-1])

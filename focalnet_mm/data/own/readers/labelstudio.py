@@ -17,9 +17,14 @@ from .collecting import Collector
 from .folder import Folder, Match, split_of_name
 from .outlines import ellipse, turned_box
 
-__all__ = ['labelstudio_files', 'read']
+__all__ = ['is_minimal', 'labelstudio_files', 'read']
 
 _UPLOADED = re.compile(r'[0-9a-f]{8}-(?=.)')
+
+
+def is_minimal(folder: Folder, path: Path) -> bool:
+    """Whether it is Label Studio's "JSON-MIN", which does not tell what is an annotation."""
+    return {'id', 'annotation_id', 'annotator'} <= folder.outline(path).first
 
 
 def labelstudio_files(folder: Folder) -> list[Path]:
@@ -33,6 +38,7 @@ def read(out: Collector) -> None:
     tasks = [(path, task) for path in files for task in out.folder.load_json(path)]
     for name in sorted({name for _, task in tasks for result in _results(task) for name in _names(result)}):
         out.label(name)
+    out.gathered = True
     renamed = _renamed(out.folder)
     for path, task in out.track(tasks, 'Reading tasks'):
         results = _results(task)
@@ -49,13 +55,28 @@ def read(out: Collector) -> None:
 def _results(task: Mapping[str, Any]) -> list[dict[str, Any]]:
     for entry in task.get('annotations') or ():
         if not entry.get('was_cancelled'):
-            return [result for result in entry.get('result') or () if isinstance(result.get('value'), dict)]
+            found = [result for result in entry.get('result') or () if isinstance(result.get('value'), dict)]
+            # A shape, its class and remarks about it share an id.
+            named = {result.get('id') for result in found if result.get('type') == 'labels'} - {None}
+            return [result for result in found
+                    if result.get('type') == 'labels' or result.get('id') not in named]
     return []
 
 
 def _names(result: Mapping[str, Any]) -> list[str]:
-    names = result['value'].get(result.get('type'), [])
+    """The classes of a result; those of a shape may be of its kind, or of the tag Labels, which goes with all."""
+    kind = result.get('type')
+    names = result['value'].get(kind, []) if kind in _SHAPES or kind in ('choices', 'labels') else []
     return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _kind(result: Mapping[str, Any]) -> str:
+    """The kind of a result; of the tag Labels that of the shape which it names."""
+    if result.get('type') != 'labels':
+        return str(result.get('type'))
+    value = result['value']
+    marks = dict(points='polygonlabels', radiusX='ellipselabels', rle='brushlabels', width='rectanglelabels')
+    return next((kind for key, kind in marks.items() if key in value), 'labels')
 
 
 def _picture(out: Collector, path: Path, task: Mapping[str, Any], size: tuple[int, int],
@@ -91,14 +112,14 @@ def _only(found: Sequence[Path]) -> Match | None:
 
 
 def _read_result(out: Collector, picture: Picture, result: Mapping[str, Any], where: str) -> None:
-    value, kind = result['value'], result.get('type')
+    value, kind = result['value'], _kind(result)
     names = _names(result)
     if kind == 'choices':
         picture.labels = (*picture.labels, *map(out.label, names))
         out.several = out.several or len(names) > 1
         return
     try:
-        shape = _SHAPES.get(str(kind))
+        shape = _SHAPES.get(kind)
         if shape is None:
             raise ValueError(f'{kind} is neither a box, a polygon, an ellipse nor a mask')
         name, = names

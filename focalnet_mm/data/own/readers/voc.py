@@ -8,7 +8,8 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from .collecting import Collector
-from .folder import Folder, read_text, split_of
+from .folder import Folder, split_of
+from .image_sets import image_sets, split_in
 from .xml_files import load_xml, root_tag
 
 __all__ = ['read', 'voc_files']
@@ -31,7 +32,7 @@ def read(out: Collector) -> None:
     VOC counts pixels from 1 and includes the last one, so 1 is taken off left and top. Many tools count from 0 all the
     same: where any box of the folder starts at 0, nothing is taken off.
     """
-    splits = _image_sets(out.folder)
+    splits = image_sets(out.folder, 'Main')
     roots = []
     for path in out.track(voc_files(out.folder), 'Reading annotations'):
         try:
@@ -47,7 +48,7 @@ def read(out: Collector) -> None:
     for path, root in out.track(roots, 'Reading pictures'):
         name = _file_name(path, root)
         height, width = (root.findtext(f'size/{side}') for side in ('height', 'width'))
-        split = splits.get(path.stem) or split_of(out.folder.relative(path).parts[:-1])
+        split = split_in(splits, path) or split_of(out.folder.relative(path).parts[:-1])
         claimed = _claim(out, path, root)
         own = out.folder.find_stem(path.stem, path.parent, split) if claimed and claims[claimed] > 1 else None
         if own is not None and own != claimed:
@@ -102,13 +103,3 @@ def _polygon(element: Element, first: int) -> list[list[float]] | None:
             break
         values += [x - first, y - first]
     return [values] if len(values) >= 6 else None
-
-
-def _image_sets(folder: Folder) -> dict[str, str]:
-    """The split of each picture by its name without ending, as ``ImageSets/Main/train.txt`` and the like tell."""
-    splits = {}
-    for path in folder.ending('.txt'):
-        split = dict(train='train', val='val', test='test').get(path.stem)
-        if split and 'ImageSets' in path.parts:
-            splits.update({line.split()[0]: split for line in read_text(path).splitlines() if line.strip()})
-    return splits

@@ -16,7 +16,7 @@ from ..records import SPLITS, Picture
 from .collecting import Collector
 from .folder import Folder, read_text, split_of
 
-__all__ = ['read', 'yolo_files']
+__all__ = ['label_file', 'read', 'yolo_files']
 
 # Lists of names, line by line, of data sets without data.yaml.
 _NAMES = ('classes.txt', 'obj.names', 'labels.names')
@@ -30,6 +30,12 @@ def yolo_files(folder: Folder) -> list[Path]:
         return found
     lists = [path for path in folder.files if path.name.casefold() in _NAMES]
     return lists if lists and any(_is_label_file(path, folder) for path in folder.ending('.txt')) else []
+
+
+def label_file(folder: Folder) -> Path | None:
+    """A label file of a picture, if there is one."""
+    return next((path for path in folder.ending('.txt') if folder.has_picture(path.stem)
+                 and _is_label_file(path, folder)), None)
 
 
 def read(out: Collector) -> None:
@@ -56,14 +62,14 @@ def read(out: Collector) -> None:
         if path in seen:
             continue
         seen.add(path)
-        label_file = _label_file(path, out.folder)
-        read_already.add(label_file)
+        labels = _label_file(path, out.folder)
+        read_already.add(labels)
         # Without a label file, or with an empty one, a picture shows nothing of the classes.
-        if label_file is None or not picture.height:
+        if labels is None or not picture.height:
             continue
-        for number, line in enumerate(read_text(label_file).splitlines(), start=1):
+        for number, line in enumerate(read_text(labels).splitlines(), start=1):
             if line.strip():
-                _read_line(out, picture, line, pose, f'line {number} of {out.folder.relative(label_file)}')
+                _read_line(out, picture, line, pose, f'line {number} of {out.folder.relative(labels)}')
     for path in out.folder.ending('.txt'):
         if path not in read_already and not out.folder.has_picture(path.stem) and _is_label_file(path, out.folder):
             out.note('missing', f'{out.folder.relative(path)} annotates a picture that is not there', done='left out')
@@ -81,8 +87,15 @@ def _load(path: Path) -> dict[str, Any] | None:
         content = yaml.safe_load(read_text(path))
     except (ValueError, yaml.YAMLError, RecursionError):
         return None
-    known = isinstance(content, dict) and isinstance(content.get('names'), (list, dict))
-    return content if known else None
+    if not isinstance(content, dict):
+        return None
+    if isinstance(content.get('names'), (list, dict)):
+        # A class may be called no, on or 1_0: none is a truth value or another number.
+        return {**content, 'names': yaml.load(read_text(path), yaml.BaseLoader)['names']}
+    if isinstance(content.get('nc'), int) and content.get('train'):
+        # As Ultralytics calls them.
+        return {**content, 'names': [f'class_{number}' for number in range(content['nc'])]}
+    return None
 
 
 def _names(names: Any, path: Path) -> list[str]:
@@ -92,7 +105,8 @@ def _names(names: Any, path: Path) -> list[str]:
         numbered = {int(number): str(name) for number, name in names.items()}
         return [numbered[number] for number in range(len(numbered))]
     except (KeyError, ValueError):
-        raise ValueError(f'names in {path} must number the classes 0, 1, …; it has {list(names)[:10]}.') from None
+        found = ', '.join(map(str, list(names)[:10]))
+        raise ValueError(f'names in {path} must number the classes 0, 1, …; it has {found}.') from None
 
 
 def _pictures(out: Collector, content: Mapping[str, Any], file: Path) -> Iterator[tuple[Path, str | None]]:
