@@ -6,7 +6,7 @@ reason beside it. Without --method one is proposed for what the annotations hold
 
 import argparse
 
-from ..data.own import FORMATS, TASKS, fixable
+from ..data.own import FORMATS, TASKS, UNLABELLED, fixable
 from ..new.methods import METHODS
 from ..new.project import Options, write_project
 from .options import add_force, in_one_sentence
@@ -19,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--arch', help='its size, such as t, s, b, l or b-srf, as far as a config of it is shipped')
     parser.add_argument('--task', choices=TASKS, help='what to learn; by default all that data and METHOD have')
     parser.add_argument('--format', choices=FORMATS, help='form of the annotations; found out where left out')
+    parser.add_argument('--unlabelled', choices=UNLABELLED, default=UNLABELLED[0],
+                        help='pixels that no polygon covers, where a class for each pixel is learned from polygons: a '
+                        'class of their own, or passed over (default: %(default)s)')
     parser.add_argument('--base', metavar='CONFIG',
                         help='a config of mmdet, mmseg or mmpretrain in place of METHOD and ARCH: its model, sizes, '
                         'augmentation and schedule are kept')
@@ -43,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     options = Options(method=args.method, arch=args.arch, task=args.task, format=args.format, base=args.base,
                       weights=args.weights, batch=args.batch_size, rate=args.lr, val=args.val, test=args.test,
-                      seed=args.seed, fix=args.fix, force=args.force)
+                      seed=args.seed, unlabelled=args.unlabelled, fix=args.fix, force=args.force)
     with in_one_sentence(parser):
         made = write_project(args.data, args.out, options)
     choice, counts = made.choice, ' + '.join(f'{count} {split}' for split, count in made.pictures.items())

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from ..data.own import OwnData
+from ..data.own import FOLLOWING, OwnData
 from ..run.config import scope_of
 from ..zoo.rows import Row
 
-__all__ = ['FOLLOWING', 'METHODS', 'Choice', 'archs', 'choose', 'task_of']
+__all__ = ['METHODS', 'Choice', 'archs', 'choose', 'task_of']
 
 #: Method → task → the shipped configs for it, the better one first, with ``*`` for the arch.
 METHODS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -29,15 +29,6 @@ METHODS: dict[str, dict[str, tuple[str, ...]]] = {
     'upernet': {'semantic': ('upernet_focalnet_*_160k',)},
     'classifier': {'classes': ('focalnet_*_in1k', 'focalnet_*_in22k'),
                    'labels': ('focalnet_*_in1k', 'focalnet_*_in22k')},
-}
-#: Task of the data → tasks that can be trained on it, the fullest use of the annotations first.
-FOLLOWING: dict[str, tuple[str, ...]] = {
-    'boxes': ('boxes',),
-    'instances': ('instances', 'boxes'),
-    'panoptic': ('panoptic', 'instances', 'boxes', 'semantic'),
-    'semantic': ('semantic',),
-    'classes': ('classes', 'labels'),
-    'labels': ('labels',),
 }
 # Task → the method that is proposed for it, and why.
 _PROPOSED = {

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from .. import __version__
 from ..data.made import files_below, read_marker, replace_made, write_marker
 from ..data.own import (
+    FOLLOWING,
     OwnData,
     as_task,
     find_problems,
@@ -30,7 +31,7 @@ from ..run.shipped import copy_config, find_config, shipped
 from ..weights.download import sha256
 from ..zoo.rows import read_zoo
 from .config import config_text
-from .methods import FOLLOWING, Choice, choose, task_of
+from .methods import Choice, choose, task_of
 from .plan import Plan
 from .report import write_report
 from .sizing import Machine, find_machine
@@ -56,6 +57,8 @@ class Options:
         val: Share of pictures for validation, where the data has no split.
         test: Share for tests.
         seed: Of the split and the training.
+        unlabelled: Of :data:`~focalnet_mm.data.own.UNLABELLED`: what pixels without polygon are, where a class for each
+            pixel is learned from polygons.
         fix: Kinds of problems that are left out or mended.
         force: Whether a project that is there is written anew.
     """
@@ -71,6 +74,7 @@ class Options:
     val: float = 0.2
     test: float = 0.0
     seed: int = 0
+    unlabelled: str = 'background'
     fix: tuple[str, ...] = ()
     force: bool = False
 
@@ -133,8 +137,9 @@ def write_project(root: str | Path, out: str | Path, options: Options | None = N
     try:
         write_split(data, partial / _SPLIT)
         write_report(data, partial, tell)
-        written = write_annotations(data, partial / 'annotations', choice.task)
-        plan = Plan(choice, base, _inherit(choice, partial), as_task(data, choice.task), written, partial,
+        learned = as_task(data, choice.task, options.unlabelled)
+        written = write_annotations(learned, partial / 'annotations')
+        plan = Plan(choice, base, _inherit(choice, partial), learned, written, partial,
                     place, machine or find_machine(), keep=options.base is not None, batch=options.batch,
                     rate=options.rate, weights=options.weights, seed=options.seed)
         (partial / CONFIG).write_text(config_text(plan), encoding='utf-8')

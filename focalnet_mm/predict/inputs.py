@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from ..data.pictures import Input, printable, read_video, shown_as, unique_names, utf8_path
+from ..data.progress import described, progress_bar
 from .exported import ExportedPredictor
-from .progress import described, progress_bar
 from .records import PredictionsFile
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 import pytest
 from mmengine.config import Config
 
-from focalnet_mm.data.own import TASKS, OwnData, as_task
-from focalnet_mm.new.methods import FOLLOWING, METHODS, archs, choose, task_of
+from focalnet_mm.data.own import FOLLOWING, TASKS, OwnData, as_task
+from focalnet_mm.new.methods import METHODS, archs, choose, task_of
 from focalnet_mm.run.shipped import shipped
 from focalnet_mm.zoo.rows import read_zoo
 from tests.helpers.tools import ROOT

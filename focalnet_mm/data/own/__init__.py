@@ -10,15 +10,15 @@ Typical use::
 """
 
 from . import needed  # noqa: F401
-from .classes import as_task
-from .fixing import fix_data, fixable
+from .classes import FOLLOWING, as_task
 from .label_maps import NO_CLASS, read_label_map
-from .problems import KINDS, find_problems
-from .reading import FORMATS, find_formats, read_data
-from .records import SPLITS, TASKS, Annotation, OwnData, Picture, Problem
-from .splits import read_split, split_data, write_split
-from .writing import Written, write_annotations
+from .looking.fixing import fix_data, fixable
+from .looking.problems import KINDS, find_problems
+from .looking.splits import read_split, split_data, write_split
+from .readers import FORMATS, find_formats, read_data
+from .records import SPLITS, TASKS, UNLABELLED, Annotation, OwnData, Picture, Problem
+from .writers import Written, write_annotations
 
-__all__ = ['FORMATS', 'KINDS', 'NO_CLASS', 'SPLITS', 'TASKS', 'Annotation', 'OwnData', 'Picture', 'Problem', 'Written',
-           'as_task', 'find_formats', 'find_problems', 'fix_data', 'fixable', 'read_data', 'read_label_map',
-           'read_split', 'split_data', 'write_annotations', 'write_split']
+__all__ = ['FOLLOWING', 'FORMATS', 'KINDS', 'NO_CLASS', 'SPLITS', 'TASKS', 'UNLABELLED', 'Annotation', 'OwnData',
+           'Picture', 'Problem', 'Written', 'as_task', 'find_formats', 'find_problems', 'fix_data', 'fixable',
+           'read_data', 'read_label_map', 'read_split', 'split_data', 'write_annotations', 'write_split']

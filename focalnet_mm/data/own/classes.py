@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .records import OwnData
+from .records import UNLABELLED, OwnData
 
-__all__ = ['as_task', 'relabel', 'things_first']
+__all__ = ['BACKGROUND', 'FOLLOWING', 'as_task', 'relabel', 'things_first']
 
-# What follows from what.
-_FOLLOWS = dict(instances=('boxes',), panoptic=('boxes', 'instances', 'semantic'), classes=('labels',))
+#: Task of some data → the tasks that it can be had for, the fullest use of the annotations first.
+FOLLOWING: dict[str, tuple[str, ...]] = {
+    'boxes': ('boxes',),
+    'instances': ('instances', 'boxes', 'semantic'),
+    'panoptic': ('panoptic', 'instances', 'boxes', 'semantic'),
+    'semantic': ('semantic',),
+    'classes': ('classes', 'labels'),
+    'labels': ('labels',),
+}
+#: What tools call the class of what is nothing else.
+BACKGROUND = ('background', '_background_', 'bg')
 
 
 def relabel(data: OwnData, becomes: Sequence[int | None]) -> None:
@@ -41,27 +50,34 @@ def things_first(data: OwnData) -> None:
     relabel(data, [order.index(label) for label in range(len(order))])
 
 
-def as_task(data: OwnData, task: str) -> OwnData:
+def as_task(data: OwnData, task: str, unlabelled: str = 'background') -> OwnData:
     """What another task needs of some data, in records of their own.
 
     Args:
         data: The data, which stays as it is.
-        task: One of :data:`~focalnet_mm.data.own.TASKS`: that of the data; boxes from masks; objects, and the class of
-            each pixel, from panoptic data; labels from classes.
+        task: One of :data:`~focalnet_mm.data.own.TASKS`: that of the data; boxes, and the class of each pixel, from
+            masks; objects from panoptic data too; labels from classes.
+        unlabelled: Of :data:`~focalnet_mm.data.own.UNLABELLED`, for class maps of masks: whether pixels that no mask
+            covers are of the class background, which is put before the others unless there is one, or of none.
 
     Returns:
-        The data for that task. Of panoptic data, only objects and their classes are left for boxes and masks.
+        The data for that task. Of panoptic data, only objects and their classes are left for boxes and masks; its
+        pixels without segment have no class.
 
     Raises:
-        ValueError: The task does not follow from what is annotated.
+        ValueError: The task does not follow from what is annotated, or all pixels would be of one class.
     """
-    if task != data.task and task not in _FOLLOWS.get(data.task, ()):
-        possible = ', '.join((data.task, *_FOLLOWS.get(data.task, ())))
+    if unlabelled not in UNLABELLED:
+        raise ValueError(f'unlabelled is {unlabelled!r}: choose {" or ".join(UNLABELLED)}.')
+    if task not in FOLLOWING[data.task]:
+        possible = ', '.join(FOLLOWING[data.task])
         raise ValueError(f'The data of {data.root} is annotated for {data.task}, from which {task} does not follow: '
                          f'choose from {possible}.')
     copy = replace(data, task=task, classes=list(data.classes), map_values=dict(data.map_values), pictures=[
         replace(picture, annotations=[replace(annotation) for annotation in picture.annotations])
         for picture in data.pictures])
+    if data.task == 'instances' and task == 'semantic':
+        _settle_pixels(copy, unlabelled)
     if data.task == 'panoptic' and task in ('boxes', 'instances'):
         for picture in copy.pictures:
             picture.annotations = [annotation for annotation in picture.annotations
@@ -69,3 +85,21 @@ def as_task(data: OwnData, task: str) -> OwnData:
         things = [label for label in range(len(data.classes)) if label not in data.stuff]
         relabel(copy, [things.index(label) if label in things else None for label in range(len(data.classes))])
     return copy
+
+
+def _settle_pixels(data: OwnData, unlabelled: str) -> None:
+    """Say, in place, which class the pixels without mask have."""
+    if unlabelled == 'background':
+        names = [name.casefold().strip() for name in data.classes]
+        found = next((label for label, name in enumerate(names) if name in BACKGROUND), None)
+        if found is None:
+            data.classes.insert(0, 'background')
+            for picture in data.pictures:
+                for annotation in picture.annotations:
+                    annotation.label += 1
+            if data.palette is not None:
+                data.palette = [(0, 0, 0), *data.palette]
+        data.background = found or 0
+    if len(data.classes) < 2:
+        raise ValueError(f'All masks of {data.root} are of the class {data.classes[0]!r}, so nothing is learned where '
+                         'other pixels are ignored: take them for background.')

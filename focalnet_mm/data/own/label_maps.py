@@ -1,107 +1,24 @@
-"""Pictures that tell the class of each pixel."""
+"""What label maps hold: a value, or a colour, for each pixel, and the class that it stands for."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
-import re
-from collections import Counter, defaultdict
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from .collecting import Collector
-from .folder import Folder, read_text
-from .headers import large_pictures, read_header
+from .headers import large_pictures
 from .records import OwnData, Picture
 
-__all__ = ['IGNORED', 'NO_CLASS', 'find_maps', 'labels_of', 'load_map', 'numbers_of', 'read', 'read_label_map']
+__all__ = ['IGNORED', 'NO_CLASS', 'content_of', 'labels_of', 'load_map', 'number_of', 'numbers_of',
+           'read_label_map', 'value_of']
 
 #: What :func:`read_label_map` gives where a pixel has no class.
 NO_CLASS = -1
 #: The value that is ignored by custom, unless a list of classes reaches it.
 IGNORED = 255
-
-_WORDS = re.compile(r'(.*[_-])?(ann(ot(ation)?s?)?|gt(fine|coarse)?|ground[_-]?truths?|labels?|masks?|'
-                    r'seg(mentation)?s?|segmentationclass|targets?)([_-]?(dir|maps?|pngs?|images?|ids?))?|'
-                    r'(train|val|test)annot', re.IGNORECASE)
-_STEM_ENDING = re.compile(r'[_-](mask|label|labels|seg|segmentation|gt|groundtruth|labelids|labeltrainids|'
-                          r'gtfine_labelids|gtfine_labeltrainids|annotation|l)$', re.IGNORECASE)
-_PICTURE_ENDING = re.compile(r'[_-](leftimg8bit|image|img)$', re.IGNORECASE)
-# labelme2voc writes class_names.txt, Roboflow _classes.csv.
-_LISTS = ('classes.txt', 'labelmap.txt', 'labels.txt', 'class_dict.csv', 'classes.csv', 'label_colors.txt',
-          'class_names.txt', '_classes.csv')
-# More values than that are no classes but depths, or colours blurred by JPEG.
-_MOST_CLASSES = 4096
-_BACKGROUND = ('background', '_background_', 'bg')
-_LOSSLESS = ('.bmp', '.gif', '.pgm', '.png', '.ppm', '.tif', '.tiff')
-
-
-def find_maps(folder: Folder, sure: bool = True) -> dict[Path, Path]:
-    """Pictures and their label maps: of one name, with or without an ending of custom, in parallel folders or in one.
-
-    Args:
-        folder: The files.
-        sure: Whether the folder or name of a map must say so, by a word such as ``masks`` or ``annotations``.
-
-    Returns:
-        Label maps by picture.
-    """
-    by_stem: dict[str, list[Path]] = defaultdict(list)
-    for path in folder.pictures:
-        by_stem[_bare(path.stem)].append(path)
-    pairs = {}
-    for paths in by_stem.values():
-        possible = [path for path in paths if path.suffix.lower() in _LOSSLESS
-                    and not (sure and _says_nothing(folder.relative(path)))]
-        for picture in paths if possible else ():
-            maps = [path for path in possible if path != picture
-                    and _belongs(folder.relative(picture), folder.relative(path), sure)]
-            # Cityscapes has several maps of a picture: that with the numbers of training counts.
-            maps = [path for path in maps if 'trainids' in path.stem.casefold()] or maps
-            if len(maps) == 1 and (sure or _is_map(maps[0])):
-                pairs[picture] = maps[0]
-    # What is a map itself has none.
-    taken = set(pairs.values())
-    return {picture: path for picture, path in pairs.items() if picture not in taken or not sure}
-
-
-def _bare(stem: str) -> str:
-    return _PICTURE_ENDING.sub('', _STEM_ENDING.sub('', stem))
-
-
-def _says_nothing(path: Path) -> bool:
-    """Whether neither a folder nor the name tells that a file is a map."""
-    return not (_STEM_ENDING.search(path.stem) or any(map(_WORDS.fullmatch, path.parts[:-1])))
-
-
-def _belongs(picture: Path, other: Path, sure: bool) -> bool:
-    """Whether the other lies in the same folder or one that differs in one part, and is called as a map is."""
-    if _STEM_ENDING.search(picture.stem):
-        return False
-    ours, theirs = picture.parent.parts, other.parent.parts
-    named = bool(_STEM_ENDING.search(other.stem))
-    if ours == theirs:
-        return named or (not sure and picture.suffix.lower() in ('.jpg', '.jpeg'))
-    while ours and theirs and ours[-1] == theirs[-1]:
-        ours, theirs = ours[:-1], theirs[:-1]
-    while ours and theirs and ours[0] == theirs[0]:
-        ours, theirs = ours[1:], theirs[1:]
-    if len(ours) > 1 or len(theirs) > 1:
-        return False
-    words = [bool(parts and _WORDS.fullmatch(parts[0])) for parts in (ours, theirs)]
-    return (named or words[1] or not sure) and not words[0]
-
-
-def _is_map(path: Path) -> bool:
-    try:
-        return read_header(path).mode in ('L', 'P', '1', 'I;16', 'I')
-    except (OSError, ValueError):
-        return False
 
 
 def load_map(path: Path) -> np.ndarray:
@@ -135,7 +52,7 @@ def read_label_map(data: OwnData, picture: Picture) -> np.ndarray:
     if picture.label_map is None:
         raise ValueError(f'{picture.path} has no label map.')
     values = _numbers(load_map(picture.label_map))
-    known = {_number(value): label for value, label in data.map_values.items()}
+    known = {number_of(value): label for value, label in data.map_values.items()}
     found, places = np.unique(values, return_inverse=True)
     labels = np.array([known.get(value, NO_CLASS) for value in found.tolist()], np.int32)
     return labels[places].reshape(values.shape)
@@ -148,186 +65,37 @@ def _numbers(values: np.ndarray) -> np.ndarray:
     return (1 << 24) + (values[..., 0] << 16) + (values[..., 1] << 8) + values[..., 2]
 
 
-def _number(value: int | tuple[int, int, int]) -> int:
+def number_of(value: int | tuple[int, int, int]) -> int:
+    """The number of a value, or of a colour in RGB, as :func:`numbers_of` gives them."""
     return value if isinstance(value, int) else (1 << 24) + (value[0] << 16) + (value[1] << 8) + value[2]
 
 
-def _value(number: int) -> int | tuple[int, int, int]:
+def value_of(number: int) -> int | tuple[int, int, int]:
+    """The value, or the colour in RGB, that a number stands for."""
     return number if number < 1 << 24 else (number >> 16 & 255, number >> 8 & 255, number & 255)
 
 
 @functools.lru_cache(maxsize=200_000)
-def _values(path: Path, changed: int) -> tuple[tuple[int, int], frozenset[int]]:
-    """Height and width of a map, and the numbers in it."""
+def _content(path: Path, changed: int) -> tuple[tuple[int, int], frozenset[int]]:
     values = _numbers(load_map(path))
     return values.shape, frozenset(np.unique(values).tolist())
 
 
+def content_of(path: Path) -> tuple[tuple[int, int], frozenset[int]]:
+    """Height and width of a label map, and the values in it as :func:`numbers_of` gives them."""
+    return _content(path, path.stat().st_mtime_ns)
+
+
 def numbers_of(path: Path) -> frozenset[int]:
     """The values in a label map; those of colours lie beyond those of greys."""
-    return _values(path, path.stat().st_mtime_ns)[1]
+    return content_of(path)[1]
 
 
 def labels_of(data: OwnData, picture: Picture) -> set[int]:
     """The classes that occur in a picture: as a whole, in its objects, or in its label map."""
     labels = {annotation.label for annotation in picture.annotations} | set(picture.labels)
     if picture.label_map is not None:
-        known = {_number(value): label for value, label in data.map_values.items()}
+        known = {number_of(value): label for value, label in data.map_values.items()}
         with contextlib.suppress(OSError, ValueError):
             labels |= {known[number] for number in numbers_of(picture.label_map) if number in known}
     return labels
-
-
-def read(out: Collector) -> None:
-    """Read the pictures of a folder and what values occur in their label maps."""
-    pairs = find_maps(out.folder) or find_maps(out.folder, sure=False)
-    if not pairs:
-        raise ValueError(f'{out.folder.root} holds no pictures with label maps of the same name: put them into two '
-                         'folders, such as images and annotations.')
-    counts: Counter[int] = Counter()
-    for path, label_map in out.track(sorted(pairs.items()), 'Reading label maps'):
-        picture = out.picture(path)
-        picture.label_map = label_map
-        try:
-            (height, width), numbers = _values(label_map, label_map.stat().st_mtime_ns)
-        except (OSError, ValueError) as error:
-            out.note('no_map', str(error), path)
-            continue
-        if picture.height and (height, width) != (picture.height, picture.width):
-            out.note('map_size', f'{out.folder.relative(label_map)} has {width} × {height} pixels, {path.name} '
-                     f'{picture.width} × {picture.height}', path)
-        counts.update(numbers)
-        if len(counts) > _MOST_CLASSES:
-            raise ValueError(f'The label maps hold more than {_MOST_CLASSES} values, among them those of '
-                             f'{label_map}: were they saved as JPEG, or are they depths?')
-    maps = set(pairs.values())
-    without = [path for path in out.folder.pictures if path not in pairs and path not in maps]
-    if without:
-        out.tell(f'{len(without)} pictures have no label map, {out.folder.relative(without[0])} among them: passed by.')
-    _name_classes(out, sorted(counts), next(iter(pairs.values())))
-
-
-def _name_classes(out: Collector, numbers: list[int], example: Path) -> None:
-    """Say which value or colour is which class."""
-    listed = _class_list(out.folder)
-    greys = sorted({grey for number in numbers if (grey := _grey(number)) is not None})
-    # Greys that were saved in three channels are numbers all the same, unless a list has colours.
-    three = max(numbers, default=0) >= 1 << 24 and all(_grey(number) is not None for number in numbers) and (
-        greys == [0, IGNORED] or (bool(listed) and not any(entry.colour for entry in listed)))
-    numbers = greys if three else numbers
-    listed = _with_background(out, listed, numbers)
-    values = [value for value in numbers if value != IGNORED or len(listed) > IGNORED]
-    if listed:
-        out.declare(entry.name for entry in listed)
-        out.map_values = _listed_values(out, listed, values)
-        if all(entry.colour for entry in listed):
-            out.palette = [entry.colour for entry in listed if entry.colour]
-    elif numbers == [0, IGNORED]:
-        out.declare(['background', 'object'])
-        out.map_values = {0: 0, IGNORED: 1}
-    else:
-        out.declare(_title(number) for number in values)
-        out.map_values = {_value(number): label for label, number in enumerate(values)}
-        out.tell(f'No list of classes such as {_LISTS[0]} lies in the folder: the {len(values)} values of the label '
-                 'maps are named by themselves.')
-    if three:
-        out.map_values.update({(value, value, value): label for value, label in out.map_values.items()
-                               if isinstance(value, int)})
-    colours = _palette(example)
-    if out.palette is None and colours and all(isinstance(value, int) for value in out.map_values):
-        by_label = {label: colours.get(value, (0, 0, 0)) for value, label in out.map_values.items()
-                    if isinstance(value, int)}
-        out.palette = [by_label[label] for label in range(len(out.classes))]
-    if IGNORED in numbers and IGNORED not in out.map_values:
-        out.tell(f'The value {IGNORED} of the label maps is taken for no class: where it is one, number the lines of '
-                 f'the list of classes, "{IGNORED} name".')
-    known = {_number(value) for value in out.map_values}
-    for number in sorted(set(values) - known):
-        out.note('map_values', f'the value {_title(number)} of label maps is in no list of classes: such pixels have '
-                 'none')
-
-
-def _grey(number: int) -> int | None:
-    """The grey that a number of a label map is, in one channel or three; nothing for other colours."""
-    value = _value(number)
-    return value if isinstance(value, int) else value[0] if len(set(value)) == 1 else None
-
-
-def _with_background(out: Collector, listed: list[_Entry], numbers: Sequence[int]) -> list[_Entry]:
-    """A list of classes; where it names one, and the maps hold 0 and another value, 0 is a class of its own, since
-    nothing is learned where all pixels are of one class."""
-    others = [number for number in numbers if number not in (0, IGNORED)] or [IGNORED]
-    if (len(listed) != 1 or listed[0] != _Entry(listed[0].name) or len(others) > 1 or not {0, *others} <= {*numbers}
-            or listed[0].name.casefold() in _BACKGROUND):
-        return listed
-    out.tell(f'The list of classes names {listed[0].name} alone, which is taken to be the value {others[0]} of the '
-             'label maps; 0 is background, a class too.')
-    return [_Entry('background', value=0), listed[0]._replace(value=others[0])]
-
-
-def _listed_values(out: Collector, listed: Sequence[_Entry], values: Sequence[int]) -> dict[Any, int]:
-    """The values, or colours, of listed classes."""
-    if any(value >= 1 << 24 for value in values):
-        return {entry.colour: label for label, entry in enumerate(listed) if entry.colour is not None}
-    if all(entry.value is not None for entry in listed):
-        return {entry.value: label for label, entry in enumerate(listed)}
-    if list(values) == [0] and len(listed) == 2:
-        return {0: 0, IGNORED: 1}
-    # ADE20K counts its classes from 1, and 0 is none.
-    first = int(max(values, default=0) == len(listed))
-    if not first and max(values, default=0) < len(listed) - 1:
-        out.tell(f'The values of the label maps end at {max(values, default=0)}, the list of classes has {len(listed)} '
-                 f'names: the first one, {listed[0].name}, is taken to be 0. If it is 1, number the lines of the list: '
-                 f'"1 {listed[0].name}".')
-    return {label + first: label for label in range(len(listed))}
-
-
-def _title(number: int) -> str:
-    value = _value(number)
-    return str(value) if isinstance(value, int) else ','.join(map(str, value))
-
-
-def _palette(path: Path) -> dict[int, tuple[int, int, int]]:
-    """Colours of a map that carries some."""
-    with large_pictures(), Image.open(path) as image:
-        flat = image.getpalette() if image.mode == 'P' else None
-    return {number: tuple(flat[3 * number:3 * number + 3]) for number in range(len(flat) // 3)} if flat else {}
-
-
-class _Entry(NamedTuple):
-    """A line of a list of classes."""
-
-    name: str
-    colour: tuple[int, int, int] | None = None
-    value: int | None = None
-
-
-def _class_list(folder: Folder) -> list[_Entry]:
-    """The classes of the first list that lies in the folder."""
-    for name in _LISTS:
-        for path in folder.files:
-            if path.name.casefold() == name:
-                entries = [entry for line in read_text(path).splitlines() if (entry := _parse_line(line.strip(), path))]
-                numbered = [re.fullmatch(r'(\d+)\s*[\s:,;]\s*(.*\D.*)', entry.name) for entry in entries]
-                if all(numbered) and not any(entry.colour for entry in entries):
-                    entries = [_Entry(found[2], value=int(found[1])) for found in numbered if found]
-                return entries
-    return []
-
-
-def _parse_line(line: str, path: Path) -> _Entry | None:
-    """A line ``name``, ``name:r,g,b:…`` (CVAT), ``name,r,g,b`` or ``r g b name`` (CamVid)."""
-    if not line or line.startswith('#'):
-        return None
-    if found := re.fullmatch(r'(.+?):(\d+),(\d+),(\d+)(:.*)?', line):
-        return _Entry(found[1], (int(found[2]), int(found[3]), int(found[4])))
-    if found := re.fullmatch(r'(\d+)\s+(\d+)\s+(\d+)\s+(.+)', line):
-        return _Entry(found[4], (int(found[1]), int(found[2]), int(found[3])))
-    if path.suffix.lower() == '.csv':
-        name, *rest = next(csv.reader([line]))
-        if len(rest) >= 3 and all(value.strip().isdecimal() for value in rest[:3]):
-            return _Entry(name, (int(rest[0]), int(rest[1]), int(rest[2])))
-        if name.casefold() in ('name', 'class', 'label', 'pixel value'):
-            return None
-        return _Entry(line if name.strip().isdecimal() else name)
-    return _Entry(line)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-__all__ = ['check_segmentation', 'decode', 'encode', 'mask_area', 'rle_box', 'to_rle']
+__all__ = ['check_segmentation', 'decode', 'encode', 'mask_area', 'polygon_box', 'rle_box', 'to_rle']
 
 
 def encode(mask: np.ndarray) -> dict[str, Any]:
@@ -94,3 +96,12 @@ def rle_box(rle: dict[str, Any]) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of run lengths."""
     left, top, width, height = coco_mask.toBbox(to_rle(rle, *rle['size'])).tolist()
     return left, top, left + width, top + height
+
+
+def polygon_box(polygons: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of ``[[x, y, x, y, …], …]``; NaN where one of them is not finite."""
+    xs = [x for polygon in polygons for x in polygon[0::2]]
+    ys = [y for polygon in polygons for y in polygon[1::2]]
+    if not xs or not all(map(math.isfinite, xs + ys)):
+        return (math.nan,) * 4
+    return min(xs), min(ys), max(xs), max(ys)

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ['SPLITS', 'TASKS', 'Annotation', 'OwnData', 'Picture', 'Problem']
+__all__ = ['SPLITS', 'TASKS', 'UNLABELLED', 'Annotation', 'OwnData', 'Picture', 'Problem']
 
 #: What annotations may hold: boxes, masks of objects, all of a picture as objects and areas, a class for each pixel, a
 #: class for each picture, several classes for each picture.
 TASKS = ('boxes', 'instances', 'panoptic', 'semantic', 'classes', 'labels')
 SPLITS = ('train', 'val', 'test')
+#: What pixels that no polygon covers may be: of a class of their own, or of none, over which training passes.
+UNLABELLED = ('background', 'ignored')
 
 
 @dataclass
@@ -82,3 +84,5 @@ class OwnData:
     map_values: dict[int | tuple[int, int, int], int] = field(default_factory=dict)
     #: Colour of each class in RGB, where the data names them.
     palette: list[tuple[int, int, int]] | None = None
+    #: Class of the pixels that no object covers, where class maps are drawn; without one they have none.
+    background: int | None = None

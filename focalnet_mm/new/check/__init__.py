@@ -17,7 +17,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 
-from ...data.own.problems import find_problems
+from ...data.own.looking.problems import find_problems
 from ...data.own.records import OwnData
 from ...run.build import build_model, load_weights, unwrap
 from ...run.checks import check_dataset, check_first_files, check_heads

@@ -13,9 +13,9 @@ import numpy as np
 
 from ...data.own.headers import read_header
 from ...data.own.label_maps import IGNORED
-from ...data.own.progress import track
 from ...data.own.records import Annotation, OwnData, Picture
 from ...data.pictures import to_bgr
+from ...data.progress import track
 from ..report import Files
 
 __all__ = ['Items', 'OfDatasets', 'items_of', 'own_data', 'steps_of']

@@ -12,10 +12,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from ...data.own.problems import KINDS
-from ...data.own.progress import track
+from ...data.own.looking.problems import KINDS
 from ...data.own.records import OwnData, Picture, Problem
 from ...data.pictures import printable
+from ...data.progress import track
 from .drawing import Window, colours_of, draw, whole, window_around
 from .sources import Files
 from .statistics import histogram, is_drawable, mean_side, per_class, per_split, quantiles, split_of, splits_of

@@ -1,0 +1,1 @@
+"""Looking at data: its splits, what is suspicious in it, and what can be mended."""

@@ -1,0 +1,218 @@
+"""Label Studio's JSON export: a list of tasks."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import numpy as np
+
+from ..masks import encode, rle_box
+from ..records import Picture
+from .collecting import Collector
+from .folder import Folder, Match, split_of_name
+from .outlines import ellipse, turned_box
+
+__all__ = ['is_minimal', 'labelstudio_files', 'read']
+
+_UPLOADED = re.compile(r'[0-9a-f]{8}-(?=.)')
+
+
+def is_minimal(folder: Folder, path: Path) -> bool:
+    """Whether it is Label Studio's "JSON-MIN", which does not tell what is an annotation."""
+    return {'id', 'annotation_id', 'annotator'} <= folder.outline(path).first
+
+
+def labelstudio_files(folder: Folder) -> list[Path]:
+    """The JSON files of Label Studio's full export."""
+    return [path for path in folder.ending('.json') if {'data', 'annotations'} <= folder.outline(path).first]
+
+
+def read(out: Collector) -> None:
+    """Read all files of a folder; of several annotations of a task the first that was not cancelled."""
+    files = labelstudio_files(out.folder)
+    tasks = [(path, task) for path in files for task in out.folder.load_json(path)]
+    for name in sorted({name for _, task in tasks for result in _results(task) for name in _names(result)}):
+        out.label(name)
+    out.gathered = True
+    renamed = _renamed(out.folder)
+    for path, task in out.track(tasks, 'Reading tasks'):
+        results = _results(task)
+        sizes = [(result.get('original_height') or 0, result.get('original_width') or 0) for result in results]
+        picture = _picture(out, path, task, max(sizes, default=(0, 0)), renamed)
+        drawn = [entry for entry in task.get('annotations') or () if not entry.get('was_cancelled')]
+        if len(drawn) > 1:
+            out.note('several_annotators', f'task {task.get("id")} was annotated {len(drawn)} times: the first one was '
+                     'taken', picture.path)
+        for result in results:
+            _read_result(out, picture, result, f'{result.get("type")} {result.get("id")} of task {task.get("id")}')
+
+
+def _results(task: Mapping[str, Any]) -> list[dict[str, Any]]:
+    for entry in task.get('annotations') or ():
+        if not entry.get('was_cancelled'):
+            found = [result for result in entry.get('result') or () if isinstance(result.get('value'), dict)]
+            # A shape, its class and remarks about it share an id.
+            named = {result.get('id') for result in found if result.get('type') == 'labels'} - {None}
+            return [result for result in found
+                    if result.get('type') == 'labels' or result.get('id') not in named]
+    return []
+
+
+def _names(result: Mapping[str, Any]) -> list[str]:
+    """The classes of a result; those of a shape may be of its kind, or of the tag Labels, which goes with all."""
+    kind = result.get('type')
+    names = result['value'].get(kind, []) if kind in _SHAPES or kind in ('choices', 'labels') else []
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _kind(result: Mapping[str, Any]) -> str:
+    """The kind of a result; of the tag Labels that of the shape which it names."""
+    if result.get('type') != 'labels':
+        return str(result.get('type'))
+    value = result['value']
+    marks = dict(points='polygonlabels', radiusX='ellipselabels', rle='brushlabels', width='rectanglelabels')
+    return next((kind for key, kind in marks.items() if key in value), 'labels')
+
+
+def _picture(out: Collector, path: Path, task: Mapping[str, Any], size: tuple[int, int],
+             renamed: Mapping[str, Sequence[Path]]) -> Picture:
+    """The picture of a task, whose name may carry what an upload put before it."""
+    urls = [str(value) for value in task['data'].values() if isinstance(value, str)]
+    url = str(task['data'].get('image') or (urls[0] if urls else ''))
+    parts = urlsplit(url)
+    local = parse_qs(parts.query).get('d')
+    name = unquote(local[0] if local else parts.path if parts.scheme or url.startswith('/data/') else url)
+    last = name.rsplit('/', 1)[-1]
+    # What comes before the name is a place on the server, which nobody need be told.
+    match = out.folder.find(name, path.parent) or out.folder.find(last, path.parent)
+    if match is None and (uploaded := _UPLOADED.match(last)):
+        name = last[uploaded.end():]
+        match = out.folder.find(name, path.parent) or _only(renamed.get(name, ()))
+    return out.named(str(match.path) if match else name, path.parent, split_of_name(path.stem), size)
+
+
+def _renamed(folder: Folder) -> dict[str, list[Path]]:
+    """The pictures by the names that an upload gives them: Django puts ``_`` for blanks, and leaves out most signs.
+
+    Source: ``django.utils.text.get_valid_filename``.
+    """
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in folder.pictures:
+        found[re.sub(r'[^-\w.]', '', path.name.strip().replace(' ', '_'))].append(path)
+    return found
+
+
+def _only(found: Sequence[Path]) -> Match | None:
+    return Match(found[0], True) if len(found) == 1 else None
+
+
+def _read_result(out: Collector, picture: Picture, result: Mapping[str, Any], where: str) -> None:
+    value, kind = result['value'], _kind(result)
+    names = _names(result)
+    if kind == 'choices':
+        picture.labels = (*picture.labels, *map(out.label, names))
+        out.several = out.several or len(names) > 1
+        return
+    try:
+        shape = _SHAPES.get(kind)
+        if shape is None:
+            raise ValueError(f'{kind} is neither a box, a polygon, an ellipse nor a mask')
+        name, = names
+        box, segmentation = shape(value, result, picture)
+        out.add(picture, out.label(name), box, segmentation)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        out.note('malformed', f'{where} is no object: {error}', picture.path, done='left out')
+
+
+def _scale(result: Mapping[str, Any], picture: Picture) -> np.ndarray:
+    """Pixels a per cent, across and down."""
+    return np.array([result.get('original_width') or picture.width,
+                     result.get('original_height') or picture.height]) / 100
+
+
+def _box(value: Mapping[str, Any], result: Mapping[str, Any], picture: Picture) -> tuple[Any, Any]:
+    scale = _scale(result, picture)
+    left, top = np.array([value['x'], value['y']], float) * scale
+    right, bottom = (left, top) + np.array([value['width'], value['height']], float) * scale
+    if value.get('rotation'):
+        return None, [turned_box(left, top, right, bottom, value['rotation'])]
+    return (left, top, right, bottom), None
+
+
+def _polygon(value: Mapping[str, Any], result: Mapping[str, Any], picture: Picture) -> tuple[Any, Any]:
+    points = np.array(value['points'], float) * _scale(result, picture)
+    if len(points) < 3:
+        raise ValueError(f'{len(points)} points')
+    return None, [points.reshape(-1).tolist()]
+
+
+def _ellipse(value: Mapping[str, Any], result: Mapping[str, Any], picture: Picture) -> tuple[Any, Any]:
+    scale = _scale(result, picture)
+    x, y = np.array([value['x'], value['y']], float) * scale
+    radius_x, radius_y = np.array([value['radiusX'], value['radiusY']], float) * scale
+    return None, [ellipse(x, y, radius_x, radius_y, value.get('rotation') or 0)]
+
+
+def _brush(value: Mapping[str, Any], result: Mapping[str, Any], picture: Picture) -> tuple[Any, Any]:
+    height, width = int(result['original_height']), int(result['original_width'])
+    # Red, green, blue and alpha; what was painted has alpha.
+    mask = unpack(value['rle'], height * width * 4).reshape(height, width, 4)[..., 3] > 0
+    rle = encode(mask)
+    return rle_box(rle), rle
+
+
+def unpack(packed: list[int], expected: int) -> np.ndarray:
+    """Values that the tool's brush packed: thi.ng's run-length packing, a stream of bits.
+
+    32 bits say how many values there are, 5 how many bits one has less 1, and four times 4 how many bits the four
+    lengths of runs have less 1. A chunk then has a bit for "all the same", two bits for which length, its length less
+    1, and one value or all of them.
+
+    Source: the description of https://github.com/thi-ng/umbrella/tree/develop/packages/rle-pack.
+
+    Args:
+        packed: Bytes.
+        expected: How many values there must be.
+
+    Returns:
+        (expected,), uint8.
+
+    Raises:
+        ValueError: There are more or fewer.
+    """
+    bits = np.unpackbits(np.array(packed, np.uint8))
+    position = 0
+
+    def take(count: int) -> int:
+        nonlocal position
+        number = 0
+        for bit in bits[position:position + count]:
+            number = 2 * number + int(bit)
+        position += count
+        return number
+
+    total, word = take(32), take(5) + 1
+    lengths = [take(4) + 1 for _ in range(4)]
+    if total != expected:
+        raise ValueError(f'the brush has {total} values in place of {expected}')
+    values = np.empty(total, np.uint8)
+    done = 0
+    while done < total:
+        if position >= len(bits):
+            raise ValueError(f'the brush ends after {done} of {total} values')
+        same = take(1)
+        count = take(lengths[take(2)]) + 1
+        if same:
+            values[done:done + count] = take(word)
+        else:
+            values[done:done + count] = [take(word) for _ in range(count)]
+        done += count
+    return values
+
+
+_SHAPES = dict(rectanglelabels=_box, polygonlabels=_polygon, ellipselabels=_ellipse, brushlabels=_brush)
