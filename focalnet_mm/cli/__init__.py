@@ -28,7 +28,8 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     'publish': 'publish',
     'config': 'config',
     'shapes': 'shapes',
-    'zoo': {'sizes': 'zoo_sizes', 'evaluate': 'zoo_evaluate', 'shapes': 'zoo_shapes'},
+    'zoo': {'sizes': 'zoo_sizes', 'evaluate': 'zoo_evaluate', 'shapes': 'zoo_shapes',
+            'exports': 'zoo_exports'},
     'benchmark': 'benchmark',
     'grid': 'grid',
 }

@@ -6,14 +6,15 @@ from pathlib import Path
 from torch import nn
 
 from ..data.pictures import find_inputs, left_out
-from ..deploy import FORMATS, MASKS, PARTS, PRECISIONS, Finish, check_files, checked_table, export_model
+from ..deploy import FORMATS, MASKS, PARTS, PRECISIONS, PROVIDERS, Finish, check_files, checked_table, export_model
 from ..explain.maps import only_backbone
 from ..run.build import load_model
 from ..run.config import load_config
 from ..run.machine import fit_to_machine
 from .options import add_cfg_options, add_checkpoint, add_config, add_force, in_one_sentence, say
 
-# Options that --check has no use for.
+# Options that are for --check alone, and those that it has no use for.
+_OF_CHECKING = 'compile', 'device'
 _OF_WRITING = 'part', 'masks', 'no_preprocess', 'precision', 'calibrate', 'backbone', 'out', 'force'
 
 
@@ -27,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       'beside PyTorch')
     parser.add_argument('--compile', action='store_true',
                         help='with --check: evaluate PyTorch with a compiled backbone, too')
+    parser.add_argument('--device', choices=PROVIDERS, default='cpu',
+                        help='with --check: where the files compute; PyTorch beside them computes on the GPU with cuda '
+                        'and tensorrt, else on the CPU (default: %(default)s)')
     parser.add_argument('--part', default='model', choices=PARTS,
                         help='model: all of it, of a detector in TorchScript and PT2 its features; features: backbone '
                         'and neck; backbone: its feature maps alone (default: %(default)s)')
@@ -50,8 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if args.backbone and args.part != 'backbone':
         parser.error('--backbone names a backbone: add --part backbone')
-    if args.compile and not args.check:
-        parser.error('--compile is about evaluating: add --check FILE')
+    idle = [name for name in _OF_CHECKING if not args.check and getattr(args, name) != parser.get_default(name)]
+    if idle:
+        parser.error(f'--{idle[0]} is about evaluating: add --check FILE')
     idle = [name for name in _OF_WRITING if args.check and getattr(args, name) != parser.get_default(name)]
     if idle:
         parser.error(f'--{idle[0].replace("_", "-")} is about writing, and --check writes nothing: leave it out')
@@ -61,7 +66,7 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         cfg = load_config(args.config, args.cfg_options)
         if args.check:
             fit_to_machine(cfg)
-            say(checked_table(check_files(cfg, args.checkpoint, args.check, args.compile)))
+            say(checked_table(check_files(cfg, args.checkpoint, args.check, args.compile, args.device)))
             return
         found, other = find_inputs(args.calibrate) if args.calibrate else ([], [])
         if other:

@@ -29,6 +29,10 @@ from .runtime import Runtime
 __all__ = ['Checked', 'check_files', 'checked_table']
 
 
+# What computes on the GPU that torch calls cuda.
+_ON_THE_GPU = ('cuda', 'tensorrt')
+
+
 class Checked(NamedTuple):
     """What one way of computing a model gives on the validation set."""
 
@@ -43,7 +47,7 @@ class Checked(NamedTuple):
 
 
 def check_files(cfg: Config, checkpoint: str, files: Sequence[str | Path], compiled: bool = False,
-                providers: Sequence[str] = ('cpu',)) -> list[Checked]:
+                provider: str = 'cpu') -> list[Checked]:
     """Evaluate a model in PyTorch and exported files of it, with a progress bar.
 
     Args:
@@ -51,13 +55,15 @@ def check_files(cfg: Config, checkpoint: str, files: Sequence[str | Path], compi
         checkpoint: As :func:`~focalnet_mm.weights.read_model` takes it.
         files: What was exported of it, with preprocessing inside.
         compiled: Whether to evaluate PyTorch with its backbone compiled, too.
-        providers: Where the files compute, as :class:`~focalnet_mm.deploy.Runtime` takes it.
+        provider: Where the files compute, one that :class:`~focalnet_mm.deploy.Runtime` takes. PyTorch computes on
+            the GPU beside those that do, else on the CPU.
 
     Returns:
         PyTorch first, then the files in order.
 
     Raises:
-        ValueError: The config has no validation set or several, or says nothing of where its pictures are.
+        ValueError: The config has no validation set or several, or says nothing of where its pictures are; or there
+            is no such provider.
         FileNotFoundError: There is no such file.
     """
     settings = loaders(cfg, 'val')
@@ -65,8 +71,8 @@ def check_files(cfg: Config, checkpoint: str, files: Sequence[str | Path], compi
         raise ValueError(f'The config has {len(settings)} val_dataloaders, and --check evaluates on one: name a config '
                          'with a val_dataloader and a val_evaluator.')
     # What is wrong with a file is said before a model is built. Both compute with as many threads.
-    runtimes = [Runtime(file, providers, torch.get_num_threads()) for file in files]
-    model: Any = load_model(cfg, checkpoint)
+    runtimes = [Runtime(file, (provider,), torch.get_num_threads()) for file in files]
+    model: Any = load_model(cfg, checkpoint).to('cuda' if provider.lower() in _ON_THE_GPU else 'cpu')
     init_default_scope(registry_scope(cfg))
     loader = Runner.build_dataloader(copy.deepcopy(settings[0]), seed=0)
     bytes_of_model = sum(tensor.nbytes for tensor in model.state_dict().values())

@@ -10,18 +10,32 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from focalnet_mm.deploy import export_model, exportable
+from focalnet_mm.deploy import FORMATS, export_model, exportable
+from focalnet_mm.deploy.formats import open_file
 
 pytestmark = pytest.mark.slow
 
 # Sizes that the export has not seen, one of them odd.
 UNSEEN = (1, 72, 99), (3, 64, 64)
-CHANNELS = 128
+CHANNELS = 16
+MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 GAP = dict(type='GlobalAveragePooling')
 
 
 def backbone(**settings):
-    return dict(type='FocalNet', arch='tiny-srf', embed_dims=16, depths=(1, 1, 1, 1), **settings)
+    """One block: other tests export whole FocalNets."""
+    return dict(type='FocalNet', arch='tiny-srf', embed_dims=CHANNELS, depths=(1,), out_indices=(0,), **settings)
+
+
+class Levels(nn.Module):
+    """Four maps of one, each of half the size and with twice the channels of the one before."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(CHANNELS, CHANNELS << i, 1 << i, 1 << i) for i in range(4))
+
+    def forward(self, maps):
+        return tuple(conv(maps[0]) for conv in self.convs)
 
 
 def randomised(model):
@@ -38,8 +52,7 @@ def randomised(model):
 def classifier(head, neck=GAP, scope='mmpretrain', **settings):
     import mmpretrain.models  # noqa: F401
     init_default_scope(scope)
-    return randomised(MODELS.build(dict(type='ImageClassifier', backbone=backbone(out_indices=(3,), **settings),
-                                        neck=neck, head=head)))
+    return randomised(MODELS.build(dict(type='ImageClassifier', backbone=backbone(**settings), neck=neck, head=head)))
 
 
 def segmenter(head, kind='EncoderDecoder', mode='whole', **settings):
@@ -47,13 +60,16 @@ def segmenter(head, kind='EncoderDecoder', mode='whole', **settings):
     init_default_scope('mmseg')
     test_cfg = dict(mode=mode, crop_size=(64, 64), stride=(42, 42), subdivision_steps=2, subdivision_num_points=16,
                     scale_factor=2)
-    return randomised(MODELS.build(ConfigDict(type=kind, backbone=backbone(), decode_head=head, test_cfg=test_cfg,
-                                              data_preprocessor=dict(type='SegDataPreProcessor'), **settings)))
+    model = MODELS.build(ConfigDict(
+        type=kind, backbone=backbone(), decode_head=head, test_cfg=test_cfg,
+        data_preprocessor=dict(type='SegDataPreProcessor', mean=MEAN, std=STD), **settings))
+    model.neck = Levels()
+    return randomised(model)
 
 
 def run(path, images):
-    if path.suffix == '.pt':
-        return torch.jit.load(path)(images)
+    if path.suffix != '.onnx':
+        return open_file(path, format_of(path.name))(images)
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     return [torch.from_numpy(found) for found in session.run(None, {'images': images.numpy()})]
 
@@ -111,7 +127,7 @@ def files(names):
 
 
 def format_of(file):
-    return 'onnx' if file == 'x.onnx' else 'torchscript'
+    return next(name for name, ending in FORMATS.items() if file == f'x{ending}')
 
 
 class TestClassifiers:
@@ -276,13 +292,15 @@ class TestSegmenters:
             export_model(segmenter(head), tmp_path / 'x.pt', 'torchscript', tell=lambda _: None)
         assert not (tmp_path / 'x.pt').exists()
 
-    @pytest.mark.parametrize(('name', 'file'), files(SEGMENTERS))
+    @pytest.mark.parametrize(('name', 'file'), [*files(SEGMENTERS), ('upernet', 'x.pt2')])
     def test_logits(self, name, file, tmp_path):
         head = SEGMENTERS[name]
         several = dict(kind='CascadeEncoderDecoder', num_stages=2) if isinstance(head, list) else {}
         model = segmenter(head, **several)
-        path, told = tmp_path / file, []
+        path, told, kinds = tmp_path / file, [], [type(module) for module in model.modules()]
         export_model(model, path, format_of(file), tell=told.append)
+        # What was put in the place of layers is gone.
+        assert [type(module) for module in model.modules()] == kinds
         if file == 'x.onnx':
             assert names_of(path) == ['label_map', 'scores' if name == 'binary' else 'logits']
         for count, height, width in UNSEEN:
@@ -295,7 +313,9 @@ class TestSegmenters:
             assert all((one == own).float().mean() > 0.999 for one in labels)
             assert relative(found, torch.stack([sample.seg_logits.data for sample in samples])) < 1e-4
         if (name, file) == ('binary', 'x.onnx'):
-            threshold = facts_of(path)['threshold']
+            facts = facts_of(path)
+            assert (facts['mean'], facts['std']) == (MEAN, STD)
+            threshold = facts['threshold']
             assert torch.equal((found > threshold).float(),
                                torch.stack([sample.pred_sem_seg.data for sample in samples]))
             assert 'A pixel is of class 1 where its score is above 0.4, else of class 0.' in told[-1]
@@ -323,9 +343,9 @@ def test_another_kind_of_model():
     import mmpretrain.models  # noqa: F401
     init_default_scope('mmpretrain')
     model = MODELS.build(dict(
-        type='SimCLR', backbone=backbone(out_indices=(3,)), neck=dict(
+        type='SimCLR', backbone=backbone(), neck=dict(
             type='NonLinearNeck', in_channels=CHANNELS, hid_channels=8, out_channels=4, num_layers=2,
             with_avg_pool=True), head=dict(type='ContrastiveHead', loss=dict(type='CrossEntropyLoss'))))
     with pytest.raises(ValueError, match='A SimCLR is no classifier, segmenter or detector'):
         exportable(model, 'model')
-    assert exportable(model, 'backbone').names == ('stage3',)
+    assert exportable(model, 'backbone').names == ('stage0',)

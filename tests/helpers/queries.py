@@ -1,13 +1,41 @@
-"""Models that predict by queries, so small that an export takes seconds."""
+"""Models that predict by queries, so small that an export takes seconds, and how whole models are tried."""
 
+import onnx
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from focalnet_mm.deploy.formats import _exportable, open_file, write_file
 from focalnet_mm.run.build import load_model
 from focalnet_mm.run.config import load_config
 from tests.helpers.detectors import Pyramid
 from tests.helpers.tools import ROOT
+
+# (N, H, W) of the images, without their padding, and of the pictures before they were resized.
+SIZES = [((1, 128, 160), (128, 160), (128, 160)), ((2, 133, 197), (133, 197), (77, 99)),
+         ((3, 128, 160), (101, 150), (200, 300))]
+
+
+def carriers(inside, original):
+    """Inputs of which the shapes count."""
+    return dict(inside=torch.zeros(inside, dtype=torch.uint8), original=torch.zeros(original, dtype=torch.uint8))
+
+
+def run(part, images, **inputs):
+    """What a part computes in PyTorch, with the layers that its file holds."""
+    with torch.no_grad(), _exportable(part.module, 'onnx'):
+        return part.module(images, **inputs)
+
+
+def written(part, file):
+    """The file of a part in onnxruntime, as a function; its graph is of ONNX's own operators."""
+    with torch.no_grad():
+        write_file(part, blobs(2, 96, 128), file, 'onnx', {}, carriers=True)
+    onnx.checker.check_model(str(file), full_check=True)
+    model = onnx.load(file)
+    assert {node.domain for node in model.graph.node} == {''}
+    assert [output.name for output in model.graph.output] == list(part.names)
+    return open_file(file, 'onnx')
 
 
 def dino(**head):

@@ -10,14 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..part import known_class
-from .operators import INVALID, nms, roi_align
+from .operators import INVALID, LEAST, nms, present, roi_align
 
 __all__ = ['Boxes', 'best', 'check_coder', 'check_extractor', 'check_nms', 'check_nms_pre', 'clip', 'decode', 'iou_key',
            'pick', 'roi_features', 'suppress', 'top']
 
 _WAY_OUT = 'export --part features'
-# Positions that lie outside of every map.
-_NOWHERE = -1e4
 
 
 class Boxes(NamedTuple):
@@ -38,6 +36,11 @@ class Boxes(NamedTuple):
     def masked(self, valid: Tensor) -> Boxes:
         """The same with those boxes alone."""
         return self._replace(scores=self.scores.where(valid, INVALID))
+
+    def present(self) -> Boxes:
+        """The first places, as many as some image has boxes in, where boxes are in order and behind them none."""
+        # With fewer there is little to leave out, and the least that is kept.
+        return Boxes(*present(*self)) if self.scores.shape[1] > LEAST else self
 
     def outputs(self) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes, scores and labels as a file returns them: where there is none, 0, 0 and -1."""
@@ -102,14 +105,10 @@ def roi_features(extractor: Any, features: Sequence[Tensor], boxes: Tensor) -> T
     images = torch.arange(count, device=boxes.device)[:, None].expand(count, each).reshape(-1)
     flat = boxes.reshape(-1, 4)
     side = (flat[:, 2:] - flat[:, :2]).prod(1).sqrt() / extractor.finest_scale + 1e-6
-    level = sum((side >= 2**i).long() for i in range(1, extractor.num_inputs))
-    found = []
-    for i, (layer, maps) in enumerate(zip(extractor.roi_layers, features)):
-        # The other levels look at nothing, and give zeros for it.
-        here = flat if extractor.num_inputs == 1 else flat.where((level == i)[:, None], _NOWHERE)
-        found.append(roi_align(maps, here, images, list(layer.output_size), layer.spatial_scale, layer.sampling_ratio,
-                               layer.aligned))
-    return torch.stack(found).sum(0)
+    level = sum(((side >= 2**i).long() for i in range(1, extractor.num_inputs)), torch.zeros_like(images))
+    layer = extractor.roi_layers[0]
+    return roi_align(list(features), flat, images, level, list(layer.output_size),
+                     [one.spatial_scale for one in extractor.roi_layers], layer.sampling_ratio, layer.aligned)
 
 
 def check_coder(head: Any) -> None:

@@ -43,7 +43,7 @@ class Dense(nn.Module):
         priors, deltas, factors, scores, labels = (torch.cat(column, 1) for column in zip(*levels))
         boxes = decode(head.bbox_coder, priors, deltas, sizes.limits) * sizes.scale
         found = Boxes(boxes, (scores * factors).where(scores > INVALID, INVALID), labels)
-        return suppress(large_enough(found, cfg), cfg.nms, iou_threshold, cfg.max_per_img).outputs()
+        return suppress(large_enough(found, cfg), cfg.nms, iou_threshold, cfg.max_per_img).present().outputs()
 
 
 def _candidates(head: Any, least: float | Tensor, anchors: Tensor, logits: Tensor, deltas: Tensor,

@@ -95,7 +95,7 @@ def detector_part(module: Any, model: Any, cfg: Any, masks: str = 'none') -> Par
 
     trial = {name: torch.tensor(0.0) for name in inputs if name == 'score_threshold'}
     left = ('Boxes are in pixels, as left, top, right and bottom. The objects of an image stand in the order of their '
-            f'scores; where it has fewer than {cfg.max_per_img}, the others have scores of 0 and labels of -1.')
+            'scores; where it has fewer than another one of the batch, scores of 0 and labels of -1 follow.')
     facts: dict[str, Any] = dict(task='detection', thresholds={name: float(value) for name, value in inputs.items()})
     if masks == 'roi':
         facts['mask_threshold'] = float(cfg.mask_thr_binary)

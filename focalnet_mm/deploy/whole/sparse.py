@@ -8,9 +8,10 @@ import torch
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from ..part import Part, known_class
+from ..part import Part
 from .boxes import Boxes, best, check_coder, check_extractor, decode, roi_features
 from .frame import frame
+from .known import check_known
 from .samples import detector_part
 
 __all__ = ['sparse']
@@ -60,11 +61,8 @@ def sparse(model: Any, masks: str) -> Part:
         ValueError: A part of it is not known.
     """
     head = model.roi_head
-    for part, known in ((model.rpn_head, 'EmbeddingRPNHead'), (head, 'SparseRoIHead'),
-                        *((stage, 'DIIHead') for stage in head.bbox_head)):
-        if not known_class(part, known):
-            raise ValueError(f'The {type(part).__name__} is no {known}, whose predictions are known here: '
-                             'export --part features.')
+    check_known((model.rpn_head, 'EmbeddingRPNHead'), (head, 'SparseRoIHead'),
+                *((stage, 'DIIHead') for stage in head.bbox_head))
     if head.with_mask:
         raise ValueError('The SparseRoIHead has masks, which are not known here: export --part features.')
     for stage, extractor in zip(head.bbox_head, head.bbox_roi_extractor):

@@ -47,7 +47,7 @@ class TwoStage(nn.Module):
         boxes, scores = self._classify(features, proposals, sizes.limits)
         least = cfg.score_thr if score_threshold is None else score_threshold
         found = _candidates(boxes, scores).masked(((scores > least) & proposals.valid[..., None]).flatten(1))
-        found = suppress(found, cfg.nms, iou_threshold, cfg.max_per_img)
+        found = suppress(found, cfg.nms, iou_threshold, cfg.max_per_img).present()
         boxes, scores, labels = found.outputs()
         outputs = boxes * sizes.scale, scores, labels
         if self.masks == 'none':

@@ -2,33 +2,18 @@
 
 import copy
 
-import onnx
 import onnxruntime
 import pytest
 import torch
 
-from focalnet_mm.deploy.formats import _exportable, open_file, write_file
 from focalnet_mm.deploy.whole import whole
 from focalnet_mm.deploy.whole.samples import detections
-from tests.helpers.queries import blobs, dino
-
-# (N, H, W) of the images, without their padding, and of the pictures before they were resized.
-SIZES = [((1, 128, 160), (128, 160), (128, 160)), ((2, 133, 197), (133, 197), (77, 99)),
-         ((3, 128, 160), (101, 150), (200, 300))]
+from tests.helpers.queries import SIZES, blobs, carriers, dino, run, written
 
 
 @pytest.fixture(scope='module')
 def model():
     return dino()
-
-
-def carriers(inside, original):
-    return dict(inside=torch.zeros(inside, dtype=torch.uint8), original=torch.zeros(original, dtype=torch.uint8))
-
-
-def run(part, images, **inputs):
-    with torch.no_grad(), _exportable(part.module, 'onnx'):
-        return part.module(images, **inputs)
 
 
 class TestModule:
@@ -93,9 +78,7 @@ class TestRefused:
 def test_file(model, tmp_path):
     """At sizes and batches that the export has not seen, at every level of optimisation."""
     part, file = whole(model), tmp_path / 'x.onnx'
-    write_file(part, blobs(2, 96, 128), file, 'onnx', {}, carriers=True)
-    onnx.checker.check_model(onnx.load(file), full_check=True)
-    exported = open_file(file, 'onnx')
+    exported = written(part, file)
     for images, inside, original in SIZES:
         images, sizes = blobs(*images, seed=1), carriers(inside, original)
         found = exported(images, **sizes)

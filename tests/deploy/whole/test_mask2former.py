@@ -1,14 +1,11 @@
 """Mask2Former in one file segments what mmdet's Mask2Former segments."""
 
-import onnx
 import pytest
 import torch
 
-from focalnet_mm.deploy.formats import open_file, write_file
 from focalnet_mm.deploy.whole import whole
 from focalnet_mm.deploy.whole.mask2former import _boxes
-from tests.deploy.whole.test_dino import SIZES, carriers, run
-from tests.helpers.queries import blobs, mask2former
+from tests.helpers.queries import SIZES, blobs, carriers, mask2former, run, written
 
 OBJECTS = 'boxes', 'scores', 'labels', 'masks'
 SEGMENTS = 'segments', 'segment_ids', 'segment_scores'
@@ -103,10 +100,8 @@ def test_masks_of_boxes(model):
 
 @pytest.mark.slow
 def test_file(model, tmp_path):
-    part, file = whole(model), tmp_path / 'x.onnx'
-    write_file(part, blobs(2, 96, 128), file, 'onnx', {}, carriers=True)
-    onnx.checker.check_model(onnx.load(file), full_check=True)
-    exported = open_file(file, 'onnx')
+    part = whole(model)
+    exported = written(part, tmp_path / 'x.onnx')
     for images, inside, original in SIZES:
         images, sizes = blobs(*images, seed=1), carriers(inside, original)
         for thresholds in THRESHOLDS[::2]:

@@ -4,14 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from focalnet_mm.deploy.formats import open_file, write_file
+from focalnet_mm.deploy import exportable
 from focalnet_mm.deploy.whole import whole
 from focalnet_mm.deploy.whole.segmenter import _Windows
 from focalnet_mm.run.build import load_model
 from tests.deploy.test_heads import SEGMENTERS, segmenter
-from tests.deploy.whole.test_dino import SIZES, carriers, run
 from tests.helpers.detectors import Pyramid
-from tests.helpers.queries import blobs
+from tests.helpers.queries import SIZES, blobs, carriers, run, written
 
 # Smaller than a window of 64×64 in one direction, in both, and neither.
 SMALL = [((1, 40, 97), (40, 97), (40, 97)), ((2, 32, 45), (32, 45), (50, 20))]
@@ -19,7 +18,7 @@ SMALL = [((1, 40, 97), (40, 97), (40, 97)), ((2, 32, 45), (32, 45), (50, 20))]
 
 def thin(mode):
     model = segmenter(dict(SEGMENTERS['fcn'], in_channels=8), mode=mode)
-    model.backbone = Pyramid()
+    model.backbone, model.neck = Pyramid(), None
     for conv in model.backbone.convs:
         nn.init.normal_(conv.weight, std=conv.weight[0].numel() ** -0.5)
     return model.eval()
@@ -52,9 +51,8 @@ def test_windows(length, crop, stride):
 
 @pytest.mark.slow
 def test_file(tmp_path):
-    part, file = whole(thin('slide')), tmp_path / 'x.onnx'
-    write_file(part, blobs(2, 96, 128), file, 'onnx', {}, carriers=True)
-    exported = open_file(file, 'onnx')
+    part = whole(thin('slide'))
+    exported = written(part, tmp_path / 'x.onnx')
     for images, inside, original in SIZES + SMALL:
         images, sizes = blobs(*images, seed=1), carriers(inside, original)
         assert part.agree(part.predict(images, **sizes), exported(images, **sizes)).holds
@@ -69,3 +67,6 @@ def test_queries(thin_config):
     for images, inside, original in SIZES[::2]:
         images, sizes = blobs(*images), carriers(inside, original)
         assert part.agree(part.predict(images, **sizes), run(part, images, **sizes)).holds
+    assert exportable(model, 'model').names == part.names == ('label_map', 'logits')
+    with pytest.raises(ValueError, match=r'Mask2FormerHead predicts by queries, .* pt2: export --part backbone'):
+        exportable(model, 'model', 'pt2')

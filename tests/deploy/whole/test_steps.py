@@ -80,29 +80,46 @@ def test_the_best_of_few():
     assert not found.outputs()[0][0, 2].any()
 
 
+@pytest.mark.parametrize('counts', [(3, 5), (0, 1), (0, 0), (7, 7)])
+def test_places_without_boxes_are_left_out(counts):
+    scores = torch.full((2, 7), operators.INVALID)
+    for row, count in zip(scores, counts):
+        row[:count] = torch.linspace(0.9, 0.1, count)
+    found = Boxes(torch.rand(2, 7, 4), scores, torch.arange(14).reshape(2, 7))
+    kept = max(*counts, operators.LEAST)
+    for own, other in zip(found.present(), found):
+        assert torch.equal(own, other[:, :kept])
+
+
 @pytest.mark.slow
 def test_operators_in_onnx(tmp_path):
-    """onnxruntime's NonMaxSuppression and RoiAlign beside ours, where there is nothing to keep too."""
+    """onnxruntime's operators beside ours, where there is nothing to keep and a level has no box, too."""
     import onnxruntime
     from torch import nn
 
-    class Both(nn.Module):
-        def forward(self, images, where, scores, index):
-            return (operators.nms(where, scores, torch.tensor(0.3), 4),
-                    operators.roi_align(images, where[0], index, [3, 3], 0.5, 0, True))
+    class All(nn.Module):
+        def forward(self, images, small, where, scores, index, levels):
+            best, order = scores.sort(descending=True)
+            return (operators.nms(where, scores, torch.tensor(0.3), 4), operators.roi_align(
+                [images, small], where[0], index, levels, [3, 3], [0.5, 0.25], 0, True),
+                *operators.present(where, best, order))
 
     torch.manual_seed(0)
-    given = torch.randn(2, 3, 50, 50), random_boxes(2, 9), torch.rand(2, 9), torch.randint(2, (9,))
-    torch.onnx.export(Both(), given, tmp_path / 'x.onnx', input_names=['images', 'where', 'scores', 'index'],
+    names = 'images', 'small', 'where', 'scores', 'index', 'levels'
+    given = (torch.randn(2, 3, 50, 50), torch.randn(2, 3, 25, 25), random_boxes(2, 9), torch.rand(2, 9),
+             torch.randint(2, (9,)), torch.randint(2, (9,)))
+    torch.onnx.export(All(), given, tmp_path / 'x.onnx', input_names=names,
                       custom_translation_table=operators.translations(), verbose=False)
     session = onnxruntime.InferenceSession(str(tmp_path / 'x.onnx'), providers=['CPUExecutionProvider'])
-    for scores in (given[2], torch.full((2, 9), operators.INVALID)):
-        inputs = dict(images=given[0], where=given[1], scores=scores, index=given[3])
-        keep, features = session.run(None, {name: value.numpy() for name, value in inputs.items()})
-        expected = Both()(*inputs.values())
-        assert keep.tolist() == expected[0].tolist()
-        torch.testing.assert_close(torch.from_numpy(features), expected[1], atol=1e-5, rtol=1e-4)
-    assert expected[0].sum() == 0
+    nothing = torch.full((2, 9), operators.INVALID)
+    for scores, levels in ((given[3], given[5]), (nothing, torch.ones_like(given[5])),
+                           (given[3].where(given[3] > 0.6, operators.INVALID), torch.zeros_like(given[5]))):
+        inputs = dict(zip(names, given), scores=scores, levels=levels)
+        found = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+        expected = All()(*inputs.values())
+        for own, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(torch.from_numpy(own), other, atol=1e-5, rtol=1e-4)
+        assert expected[0].any() == (scores > 0).any()
 
 
 class TestMatching:
