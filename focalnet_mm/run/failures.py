@@ -21,8 +21,8 @@ from ..installed import OURS
 from .config import evaluators, loaders, type_name
 from .unread import leaves
 
-__all__ = ['OURS', 'StoppedRunError', 'explain_failure', 'explain_missing', 'first_line', 'tells_itself',
-           'why_empty']
+__all__ = ['OURS', 'StoppedRunError', 'explain_failure', 'explain_missing', 'first_line', 'is_lost_peer',
+           'tells_itself', 'why_empty']
 
 _WORKER = 'Original Traceback (most recent call last):'
 _MOST = 400
@@ -33,6 +33,9 @@ _COMMON_WORDS = {'data', 'train', 'val', 'test', 'images', 'annotations', 'json'
 # What follows the key of a data set or metric in the keys of its paths.
 _PATH_KEY = re.compile(r'\.(data_prefix(\.\w+)?|ann_file|data_root|seg_prefix)$')
 _NOT_REGISTERED = re.compile(r'(\S+) is not in the (.+?) registry')
+# What gloo and NCCL say of a process that does not answer.
+_LOST = re.compile(r'Connection (closed|reset) by peer|Broken pipe|Timed out waiting \d+ms|ncclRemoteError|'
+                   r'remote process has exited|Watchdog caught collective')
 _NO_NUMBER = re.compile(r"(?:invalid literal for|could not convert).*: '([^']*)'$")
 # In which a data set of mmengine's reads its annotations.
 _READING = ('load_data_list',)
@@ -45,8 +48,13 @@ class StoppedRunError(ValueError):
 
 def tells_itself(error: BaseException) -> bool:
     """Whether a failure in the middle of a run is none of the code: a file or folder is missing, or a run stopped for
-    what it told. It may come from a worker of a data loader."""
-    return isinstance(error, (*_NOT_THERE, StoppedRunError))
+    what it told, or another of several processes ended. It may come from a worker of a data loader."""
+    return isinstance(error, (*_NOT_THERE, StoppedRunError)) or is_lost_peer(error)
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether a process of several fails because another one has ended."""
+    return bool(_LOST.search(str(error)))
 
 
 def first_line(error: BaseException) -> str:
@@ -71,6 +79,8 @@ def explain_failure(error: BaseException, cfg: Config | None = None,
         nobody registered the nearest one; else the kind of error and its first line.
     """
     text = _text(error)
+    if is_lost_peer(error):
+        return f'another process has ended, whose own message tells why ({first_line(error)}).'
     told = _explain_place(error, cfg) if isinstance(error, OSError) else _explain_value(text, cfg)
     if told:
         return told

@@ -67,9 +67,11 @@ def pictures(cfg, step, even):
     if cfg.default_scope == 'mmdet':
         from mmdet.testing import demo_mm_inputs
         size = 224 if cfg.model.type == 'DINO' else 64
-        return demo_mm_inputs(PICTURES, image_shapes=[(3, size, size)] * PICTURES,
-                              num_items=[2] * PICTURES if even else [2, 3, 1, 4], num_classes=5, rng_seed=step,
+        data = demo_mm_inputs(PICTURES, image_shapes=[(3, size, size)] * PICTURES,
+                              num_items=[2] * PICTURES if even else [2, 3, 1, 4], num_classes=5,
                               with_mask=True, with_semantic='panoptic_head' in cfg.model)
+        # It draws the same each time.
+        return dict(data, inputs=[picture.roll(step, -1) for picture in data['inputs']])
     parts = [batch(cfg) for _ in range(PICTURES // 2)]
     inputs, samples = ([each for part in parts for each in part[key]] for key in ('inputs', 'data_samples'))
     return dict(inputs=torch.stack(inputs) if cfg.default_scope == 'mmpretrain' else inputs, data_samples=samples)

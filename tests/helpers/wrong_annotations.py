@@ -161,7 +161,7 @@ DAMAGES = {
     ('voc', 'no box'): (raw(lambda data: data.replace(b'bndbox', b'box'), XML), r'bndbox|train0\.xml'),
     ('voc', 'text for a number'): (raw(lambda data: re.sub(rb'<xmin>\d+', b'<xmin>left', data), XML),
                                    r'left|train0\.xml'),
-    ('voc', 'inverted'): (raw(lambda data: re.sub(rb'<xmax>\d+', b'<xmax>1', data), XML), 'leaves out 1 of the 4'),
+    ('voc', 'inverted'): (raw(lambda data: re.sub(rb'<xmax>\d+', b'<xmax>1', data), XML), 'inverted: cat 0'),
     ('voc', 'not there'): (removed(XML), r'train0\.xml'),
     ('maps', 'out of range'): (label_map(pixel(7)), '7'),
     ('maps', '16 bits out of range'): (label_map(pixel(700, np.uint16)), 'the value|bits'),
