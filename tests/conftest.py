@@ -2,8 +2,11 @@ import functools
 import logging
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import mmengine.config.utils
+import mmengine.dataset.base_dataset
+import mmengine.runner.runner
 import pytest
 import torch
 from mmengine.logging import MMLogger
@@ -15,6 +18,9 @@ SAMPLES = Path(os.environ.get('FOCALNET_SAMPLES', tools.ROOT.parent / 'shared' /
 
 # For each base of another library mmengine reads all of that library's metafiles.
 mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
+# Each runner asks compilers for their versions, and each data set has all objects of the process looked through.
+mmengine.runner.runner.collect_env = functools.cache(mmengine.runner.runner.collect_env)
+mmengine.dataset.base_dataset.gc = SimpleNamespace(collect=lambda: 0)
 # Tests run in parallel, a process a core.
 torch.set_num_threads(1)
 # What tests/backbone/compute/test_machines.py asks for.

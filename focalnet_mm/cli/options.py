@@ -106,13 +106,22 @@ def in_one_sentence(parser: argparse.ArgumentParser,
         if not MISSING:
             from ..run.failures import explain_failure, tells_itself
             if has_started() and not tells_itself(error):
+                if _rank():
+                    # Those of several processes are hard to tell apart.
+                    print(f'{parser.prog}{_rank()}: {explain_failure(error, cfg)}', file=sys.stderr, flush=True)
                 raise
         if getattr(parser, 'shows_traceback', False):
             traceback.print_exc()
         ours = OURS if Exception in errors else errors
         # Configs and data sets, which failures are explained by, come with the libraries.
         words = str(error) if MISSING else explain_failure(error, cfg, ours)
-        raise SystemExit(f'{parser.prog}: {words}') from None
+        raise SystemExit(f'{parser.prog}{_rank()}: {words}') from None
+
+
+def _rank() -> str:
+    """Which of several processes this is."""
+    count = os.environ.get('WORLD_SIZE', '1')
+    return f', rank {os.environ.get("RANK", "?")} of {count}' if count.isdigit() and int(count) > 1 else ''
 
 
 def nobody_reads() -> bool:

@@ -243,8 +243,8 @@ def _check_categories(dataset: Any, classes: Sequence[str], key: str) -> None:
     else:
         found = [names[number] for number in dataset.cat_ids if number in names]
     missing = [name for name in classes if name not in found]
-    if len(found) > len(classes):
-        twice = next((name for name in found if found.count(name) > 1), found[0])
+    twice = next((name for name in found if found.count(name) > 1), None)
+    if twice is not None:
         raise ClassMismatchError(
             f'{dataset.ann_file} holds {len(found)} categories of the {len(classes)} classes of {key}, {twice!r} more '
             'than once, and mmdet numbers each by itself: give them different names, or join them.')
@@ -268,10 +268,13 @@ def _check_labels(dataset: Any, classes: Sequence[str], key: str) -> None:
     found = [dataset.get_data_info(i) for i in range(min(len(dataset), _LOOKED_AT))]
     infos = [info for info in found if isinstance(info, Mapping)]
     for info in infos:
-        highest = max(_labels(info), default=-1)
-        if highest >= len(classes):
+        labels = list(_labels(info))
+        wrong = [label for label in labels if label >= len(classes)]
+        if key.startswith('train') and isinstance(info.get('gt_label'), (int, list)):
+            wrong += [label for label in labels if label < 0]
+        if wrong:
             raise ClassMismatchError(
-                f'{info.get("img_path")} has the label {highest} in {key}, whose {len(classes)} classes have 0 to '
+                f'{info.get("img_path")} has the label {wrong[0]} in {key}, whose {len(classes)} classes have 0 to '
                 f'{len(classes) - 1}: correct the annotations, or {key}.metainfo.classes.')
     files = [info['xml_path'] for info in infos if 'xml_path' in info]
     if not files or any(info.get('instances') for info in infos):

@@ -43,6 +43,8 @@ def load_config(file: str, options: Mapping[str, Any] | None = None, work_dir: s
         FileNotFoundError: There is no such config.
         ValueError: It, or what it inherits, cannot be read.
     """
+    if Path(file).is_dir():
+        raise FileNotFoundError(f'The config {file} is a folder: give the path of a config file.')
     if not Path(file).is_file():
         raise FileNotFoundError(f'The config {file} does not exist: give the path of a config file.')
     cfg = _read(file)
@@ -51,6 +53,9 @@ def load_config(file: str, options: Mapping[str, Any] | None = None, work_dir: s
         for key in list(cfg):
             if key.endswith(('_dataloader', '_evaluator')):
                 _move(cfg[key], cfg.data_root, options['data_root'])
+    elif 'data_root' in options:
+        print_log(f'{file} has no data_root that --cfg-options could move: set the paths of its data sets one by one.',
+                  logger='current', level=logging.WARNING)
     if scope_of(cfg) == 'mmpretrain':
         for loader in (each for split in ('train', 'val', 'test') for each in loaders(cfg, split)):
             _set_defaults(loader)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import os
 import re
 import traceback
@@ -18,9 +19,10 @@ from mmengine.registry import Registry
 
 from ..installed import OURS
 from .config import evaluators, loaders, type_name
+from .unread import leaves
 
-__all__ = ['OURS', 'StoppedRunError', 'explain_failure', 'explain_missing', 'first_line', 'tells_itself',
-           'why_empty']
+__all__ = ['OURS', 'StoppedRunError', 'explain_failure', 'explain_missing', 'first_line', 'is_lost_peer',
+           'tells_itself', 'why_empty']
 
 _WORKER = 'Original Traceback (most recent call last):'
 _MOST = 400
@@ -30,7 +32,14 @@ _PATH_IN_TEXT = re.compile(r"(?:No such file or directory|Not a directory): '([^
 _COMMON_WORDS = {'data', 'train', 'val', 'test', 'images', 'annotations', 'json'}
 # What follows the key of a data set or metric in the keys of its paths.
 _PATH_KEY = re.compile(r'\.(data_prefix(\.\w+)?|ann_file|data_root|seg_prefix)$')
-_NOT_REGISTERED = re.compile(r'(\S+) is not in the (\S+) registry')
+_NOT_REGISTERED = re.compile(r'(\S+) is not in the (.+?) registry')
+# What gloo and NCCL say of a process that does not answer.
+_LOST = re.compile(r'Connection (closed|reset) by peer|Broken pipe|Timed out waiting \d+ms|ncclRemoteError|'
+                   r'remote process has exited|Watchdog caught collective')
+_NO_NUMBER = re.compile(r"(?:invalid literal for|could not convert).*: '([^']*)'$")
+# In which a data set of mmengine's reads its annotations.
+_READING = ('load_data_list',)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StoppedRunError(ValueError):
@@ -39,8 +48,13 @@ class StoppedRunError(ValueError):
 
 def tells_itself(error: BaseException) -> bool:
     """Whether a failure in the middle of a run is none of the code: a file or folder is missing, or a run stopped for
-    what it told. It may come from a worker of a data loader."""
-    return isinstance(error, (*_NOT_THERE, StoppedRunError))
+    what it told, or another of several processes ended. It may come from a worker of a data loader."""
+    return isinstance(error, (*_NOT_THERE, StoppedRunError)) or is_lost_peer(error)
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether a process of several fails because another one has ended."""
+    return bool(_LOST.search(str(error)))
 
 
 def first_line(error: BaseException) -> str:
@@ -65,6 +79,11 @@ def explain_failure(error: BaseException, cfg: Config | None = None,
         nobody registered the nearest one; else the kind of error and its first line.
     """
     text = _text(error)
+    if is_lost_peer(error):
+        return f'another process has ended, whose own message tells why ({first_line(error)}).'
+    told = _explain_place(error, cfg) if isinstance(error, OSError) else _explain_value(text, cfg)
+    if told:
+        return told
     if cfg is not None and isinstance(error, _NOT_THERE):
         path = error.filename or next(iter(_PATH_IN_TEXT.findall(text)), None)
         if path and not os.path.lexists(path):
@@ -74,6 +93,11 @@ def explain_failure(error: BaseException, cfg: Config | None = None,
         if empty is not None:
             key = _key_of(empty, cfg)
             return f'{key} has no items: {why_empty(empty, key)}.'
+    reading = _data_set_at_work(error, _READING) if cfg is not None else None
+    if reading is not None and cfg is not None:
+        file, key = _file_at_work(error) or getattr(reading, 'ann_file', None), _key_of(reading, cfg)
+        named = f'{file}, which {key} reads,' if isinstance(file, str) and file else f'What {key} reads'
+        return f'{named} is not in the form of a {type(reading).__name__}: {first_line(error)}: correct it.'
     if isinstance(error, SyntaxError) and error.filename:
         return f'{error.filename}, line {error.lineno}: {error.msg}: correct it there.'
     unknown = _NOT_REGISTERED.match(text)
@@ -148,6 +172,34 @@ def why_empty(dataset: Any, key: str) -> str:
     return f'{source}, or none of the classes that it names'
 
 
+def _explain_place(error: OSError, cfg: Config | None) -> str | None:
+    """One sentence about a file or folder that cannot be written, as far as it is known to be one."""
+    work_dir = str(cfg.get('work_dir') or '') if cfg is not None else ''
+    path = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ''
+    if error.errno in _FULL:
+        return f'{path or work_dir or "The disk"}: {error.strerror}: make room there.'
+    if path and work_dir and (_is_below(os.path.abspath(work_dir), os.path.abspath(path)) or (
+            not isinstance(error, _NOT_THERE) and _is_below(path, work_dir))):
+        return f'{path} cannot be written: {error.strerror}: name another folder with --work-dir.'
+    if isinstance(error, FileExistsError) and os.path.isfile(path):
+        return f'{path} is a file, where a folder was to be made: name another one.'
+    return None
+
+
+def _explain_value(text: str, cfg: Config | None) -> str | None:
+    """One sentence about a value of a config of which a library tells no key, as far as it is known which it is."""
+    if cfg is None:
+        return None
+    if text == 'None is not a callable object':
+        # What inspect says of an optimizer that no registry has.
+        name = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('type')
+        return _explain_unknown(name, f'{cfg.get("default_scope", "mmengine")}::optimizer') if isinstance(
+            name, str) else None
+    found = _NO_NUMBER.search(text)
+    keys = [key for key, value in leaves(cfg) if value == found[1]] if found else []
+    return f'{keys[0]} must be a number, got {found[1]!r}.' if found and len(keys) == 1 else None
+
+
 def _way_out(path: str, key: str, cfg: Config) -> str:
     root = cfg.get('data_root')
     nested = _elsewhere(path, root)
@@ -199,10 +251,17 @@ def _hint_of_panoptic(key: str, place: str, cfg: Config) -> str:
     return f", and for COCO panoptic unpack {os.path.basename(os.path.normpath(place))}.zip there"
 
 
-def _data_set_at_work(error: BaseException) -> BaseDataset | None:
-    """The data set that was being built, innermost first."""
-    found = [frame.f_locals.get('self') for frame, _ in traceback.walk_tb(error.__traceback__)]
+def _data_set_at_work(error: BaseException, functions: tuple[str, ...] = ()) -> BaseDataset | None:
+    """The data set that was being built, innermost first; where functions are named, in one of these."""
+    found = [frame.f_locals.get('self') for frame, _ in traceback.walk_tb(error.__traceback__)
+             if not functions or frame.f_code.co_name in functions]
     return next((each for each in reversed(found) if isinstance(each, BaseDataset)), None)
+
+
+def _file_at_work(error: BaseException) -> str | None:
+    """The file of a single picture's annotations that a data set was reading."""
+    infos = [frame.f_locals.get('img_info') for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((info.get('xml_path') for info in reversed(infos) if isinstance(info, Mapping)), None)
 
 
 def _key_of(dataset: Any, cfg: Config) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import signal as signals
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +25,7 @@ from .resuming import last_checkpoint
 from .states import collect_state, restore_gradients, restore_random, restore_stopping, set_sampler_seed
 from .stopping import Stop, stop_on_signals
 from .whole_checkpoints import WholeCheckpointHook
+from .writing import keep_writing
 
 __all__ = ['LongRunHook', 'keep_long_runs']
 
@@ -88,7 +89,7 @@ class LongRunHook(WholeCheckpointHook):
         for split, each in (('train', loop), ('val', runner.val_loop)):
             tell_damaged(getattr(getattr(each, 'dataloader', None), 'dataset', None), f'{split}_dataloader.dataset',
                          runner.cfg)
-        runner.visualizer.add_scalars = _going_on(runner.visualizer.add_scalars, runner)
+        keep_writing(runner)
         self._handlers.close()
         self._stop = self._handlers.enter_context(stop_on_signals(self._signals, patient=True, within=type(loop).run))
         self._seeded = getattr(getattr(loop, 'dataloader', None), 'num_workers', 0) > 0
@@ -321,20 +322,3 @@ def _steps_of_all(loop: Any) -> int:
         steps = torch.tensor(len(loop.dataloader))
     all_reduce(steps, 'min')
     return int(steps)
-
-
-def _going_on(function: Callable[..., Any], runner: Runner) -> Callable[..., Any]:
-    """The function, where a disk that is full is told once and ends nothing."""
-    told = False
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        nonlocal told
-        try:
-            return function(*args, **kwargs)
-        except OSError as error:
-            if not told:
-                runner.logger.error(f'Values could not be written to the log: {error}. The training goes on.')
-            told = True
-
-    return call

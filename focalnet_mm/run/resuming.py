@@ -14,14 +14,17 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ..weights.layouts import shorten
-from ..weights.pickles import load_pickle
+from ..weights.pickles import CodeError, load_pickle
 from .drafts import write_whole
 
-__all__ = ['STATE', 'Found', 'Run', 'candidates', 'check_resumable', 'find_newest', 'last_checkpoint', 'note_last',
-           'run_of']
+__all__ = ['ALLOW', 'STATE', 'Found', 'Run', 'candidates', 'check_resumable', 'find_newest', 'last_checkpoint',
+           'note_last', 'run_of']
 
 #: Under which key a checkpoint holds what only a resumed run asks for.
 STATE = 'long_run'
+#: What lets a run go on whose hooks put objects into its checkpoints.
+ALLOW = ('A class of your own is read where a module that the config imports with custom_imports names it in '
+         'torch.serialization.add_safe_globals([…]).')
 _POINTER = 'last_checkpoint'
 _RUN = 'run.json'
 
@@ -70,6 +73,9 @@ def find_newest(work_dir: str | os.PathLike, folder: str | os.PathLike, template
 
     Returns:
         The checkpoint, and why others are not taken.
+
+    Raises:
+        CodeError: One of them holds objects of classes that the program has not allowed.
     """
     run = Run.read(work_dir)
     passed_over, steps = list[str](), dict[Path, int]()
@@ -80,6 +86,9 @@ def find_newest(work_dir: str | os.PathLike, folder: str | os.PathLike, template
             content = load_pickle(path, check=not zipfile.is_zipfile(path))
             _check(content, path, run, optimizer)
             steps[path] = content['meta']['iter']
+        except CodeError as error:
+            # A start from scratch would write over them.
+            raise CodeError(f'{error} {ALLOW}') from None
         except (OSError, ValueError) as error:
             passed_over.append(str(error))
     for path in sorted(steps, key=lambda path: (steps[path], path.name), reverse=True):
@@ -103,7 +112,10 @@ def check_resumable(path: str | os.PathLike, model: nn.Module, optimizer: bool =
         OSError: It cannot be read.
         ValueError: It is damaged, holds weights only, or is of another model.
     """
-    content = load_pickle(Path(path))
+    try:
+        content = load_pickle(Path(path))
+    except CodeError as error:
+        raise CodeError(f'{error} {ALLOW}') from None
     _check(content, Path(path), None, optimizer)
     theirs = {re.sub(r'^module\.', '', name): tensor for name, tensor in content['state_dict'].items()}
     own, buffers, modules = model.state_dict(), dict(model.named_buffers()), dict(model.named_modules())

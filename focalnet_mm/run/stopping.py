@@ -12,6 +12,33 @@ from typing import Any
 
 __all__ = ['Stop', 'stop_on_signals']
 
+# Of each context, what the signals did before that it handles.
+_handled: list[dict[int, Any]] = []
+_masks = threading.local()
+
+
+def _before_fork() -> None:
+    """Hold SIGTERM back: Python forgets what comes to a child before it knows that it is one.
+
+    A pool that is over sends it to children that may have just begun, and waits until they have ended.
+    """
+    held = {signals.SIGTERM} if any(signals.SIGTERM in each for each in _handled) else set()
+    _masks.before = signals.pthread_sigmask(signals.SIG_BLOCK, held)
+
+
+def _in_parent() -> None:
+    signals.pthread_sigmask(signals.SIG_SETMASK, _masks.before)
+
+
+def _in_child() -> None:
+    if any(signals.SIGTERM in each for each in _handled):
+        signals.signal(signals.SIGTERM, signals.SIG_DFL)
+    signals.pthread_sigmask(signals.SIG_SETMASK, _masks.before)
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
+
 
 class Stop:
     """Whether somebody wishes that work stops."""
@@ -51,10 +78,6 @@ def stop_on_signals(numbers: Sequence[int] = (signals.SIGINT, signals.SIGTERM),
 
     def wish(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:
-            # A pool waits until SIGTERM has ended its processes.
-            if number == signals.SIGTERM:
-                signals.signal(number, signals.SIG_DFL)
-                signals.raise_signal(number)
             return
         if code is not None and not _is_run(code, frame):
             restore()
@@ -71,9 +94,13 @@ def stop_on_signals(numbers: Sequence[int] = (signals.SIGINT, signals.SIGTERM),
     before = {number: signals.signal(number, wish) for number in numbers
               if signals.getsignal(number) not in (signals.SIG_IGN, None)}
 
+    _handled.append(before)
+
     def restore() -> None:
         for number in list(before):
             signals.signal(number, before.pop(number))
+        if before in _handled:
+            _handled.remove(before)
 
     try:
         yield stop

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-__all__ = ['unread_keys']
+__all__ = ['leaves', 'unread_keys']
 
 # What mmengine's runners and the tools of mmdet, mmseg, mmpretrain and this package read at the top of a config.
 _READ = {
@@ -45,7 +45,7 @@ def unread_keys(cfg: Config, options: Mapping[str, Any]) -> list[str]:
     Returns:
         A sentence about each, with the key that was meant as far as one is near.
     """
-    told = [f'nothing reads {key}{_advice(key, cfg)}' for key in options if key.partition('.')[0] not in _READ]
+    told = [_told(key, cfg) for key in options if key.partition('.')[0] not in _READ]
     named = {key.partition('.')[0] for key in options}
     for key in cfg:
         # Pipelines and parts of a config often have names that resemble a key.
@@ -54,15 +54,22 @@ def unread_keys(cfg: Config, options: Mapping[str, Any]) -> list[str]:
         # mmdet's own configs have `_data_root` and `data_root_07`, which are no mistakes.
         if key not in _READ and key not in named and near and not (
                 key.startswith(f'{near[0]}_') or key.endswith(f'_{near[0]}')):
-            told.append(f'nothing reads {key}{_advice(key, cfg)}')
+            told.append(_told(key, cfg))
     return told
+
+
+def _told(key: str, cfg: Config) -> str:
+    advice = _advice(key, cfg)
+    known = 'neither the runner nor a tool' if advice == '.' else 'nothing'
+    # A hook of one's own may ask for it.
+    return f'{known} reads {key}{advice if advice != "." else ": it is there for code of your own alone."}'
 
 
 def _advice(key: str, cfg: Config) -> str:
     first, _, rest = key.partition('.')
     leaf = key.rpartition('.')[2]
     leaf = _OLD_LEAVES.get(leaf, leaf)
-    found = [path for path in _leaves(cfg) if path.rpartition('.')[2] == leaf and path != key]
+    found = [path for path, _ in leaves(cfg) if path.rpartition('.')[2] == leaf and path != key]
     # The one that ends as the key does.
     found.sort(key=lambda path: not path.endswith(f'.{key}'))
     near = difflib.get_close_matches(first, _READ, n=1, cutoff=_CLOSE)
@@ -73,15 +80,15 @@ def _advice(key: str, cfg: Config) -> str:
     return f': {_OLD[first]} took its place.' if first in _OLD else '.'
 
 
-def _leaves(cfg: Config) -> Iterator[str]:
-    """The dotted keys of all values below the keys that are read."""
+def leaves(cfg: Config) -> Iterator[tuple[str, Any]]:
+    """The dotted keys of all values below the keys of a config that are read, each with its value."""
     for key in cfg:
         if key in _READ:
             yield from _below(key, cfg[key])
 
 
-def _below(path: str, node: Any) -> Iterator[str]:
+def _below(path: str, node: Any) -> Iterator[tuple[str, Any]]:
     items: Any = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
-        yield f'{path}.{key}'
+        yield f'{path}.{key}', value
         yield from _below(f'{path}.{key}', value)

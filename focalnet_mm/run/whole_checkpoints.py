@@ -16,10 +16,11 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 
+from ..weights.pickles import CodeError, load_pickle
 from .build import unwrap
 from .drafts import remove_drafts, whole_file
 from .failures import StoppedRunError
-from .resuming import STATE, Run, candidates, check_resumable, find_newest, note_last, run_of
+from .resuming import ALLOW, STATE, Run, candidates, check_resumable, find_newest, note_last, run_of
 
 __all__ = ['UnsavedError', 'WholeCheckpointHook']
 
@@ -62,7 +63,7 @@ class WholeCheckpointHook(CheckpointHook):
     def __init__(self, *args: Any, start_from: str | None = None, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._start_from = start_from
-        self._run = Run('')
+        self._run, self._noted, self._looked_at = Run(''), False, False
         self._resumed: Mapping[str, Any] | None = None
         self._state: Mapping[str, Any] = {}
         self._replaced: list[int] = []
@@ -84,6 +85,7 @@ class WholeCheckpointHook(CheckpointHook):
         super().before_train(runner)
         if self._is_whole(runner) and is_main_process():
             remove_drafts(self.out_dir)
+        self._noted = False
         self._settle_run(runner)
         self._find_best(runner)
         # A process may have been killed before it removed them.
@@ -172,9 +174,20 @@ class WholeCheckpointHook(CheckpointHook):
                 runner.message_hub.update_info('keep_ckpt_ids', before)
             return
         self.last_ckpt, self._unsaved = path, None
+        if not self._looked_at and is_main_process():
+            self._look_at(runner, path)
         if is_main_process():
             self.point_to(runner, path)
         self._remove_replaced(runner)
+
+    def _look_at(self, runner: Runner, path: str) -> None:
+        """Say after the first checkpoint, and not after days, that none can be resumed."""
+        self._looked_at = True
+        try:
+            # Its tensors are not looked at.
+            load_pickle(Path(path), check=False)
+        except CodeError as error:
+            runner.logger.warning(f'{error} {ALLOW} Until then --resume cannot go on from it.')
 
     def _remove_replaced(self, runner: Runner) -> None:
         """Remove the checkpoints in whose place the last one has come."""
@@ -185,6 +198,7 @@ class WholeCheckpointHook(CheckpointHook):
 
     def point_to(self, runner: Runner, path: str) -> None:
         """Note the last checkpoint; the training goes on where that fails."""
+        self._note_run(runner)
         try:
             note_last(runner.work_dir, path, relative=self._is_whole(runner))
         except OSError as error:
@@ -271,8 +285,18 @@ class WholeCheckpointHook(CheckpointHook):
             name = self._resumed.get('run') or (noted.name if noted else uuid.uuid4().hex)
             self._run = noted if noted and noted.name == name else Run(
                 name, tuple(path.name for path in paths if run_of(path) not in (None, name)))
-        if is_main_process():
+        self._note_run(runner)
+
+    def _note_run(self, runner: Runner) -> None:
+        """Note the run in its work dir; where that fails, again with the next checkpoint."""
+        if self._noted or not is_main_process():
+            return
+        try:
             self._run.write(runner.work_dir)
+            self._noted = True
+        except OSError as error:
+            runner.logger.error(f'run.json in {runner.work_dir} could not be written: {error.strerror or error}. The '
+                                'training goes on, and writes it with the next checkpoint.')
 
     def _find_best(self, runner: Runner) -> None:
         """Find the best checkpoints where a work dir was renamed."""

@@ -17,7 +17,7 @@ import torch
 from .numpy_pickles import is_numpy_pickle, read_numpy_pickle
 from .stand_ins import allowed, settle
 
-__all__ = ['ForgedError', 'declared_limit', 'load_pickle']
+__all__ = ['CodeError', 'ForgedError', 'declared_limit', 'load_pickle']
 
 # Tensors may be views that repeat what their file holds, and several may share it.
 _LARGEST_VIEW = 1 << 30
@@ -34,6 +34,10 @@ _OUT_OF_MEMORY = re.compile("can't allocate memory|Cannot allocate memory|not en
 
 class ForgedError(ValueError):
     """A file that is not what it says, or would run code or grow beyond what it holds."""
+
+
+class CodeError(ForgedError):
+    """A file holds objects that could run code when they are unpickled."""
 
 
 def declared_limit(path: Path) -> int:
@@ -58,7 +62,8 @@ def load_pickle(path: Path, map_location: Any = 'cpu', mmap: bool = True, check:
 
     Raises:
         OSError: The file cannot be read, or memory does not suffice.
-        ValueError: The file is damaged or forged, or holds objects that could run code.
+        CodeError: The file holds objects that could run code, and whose classes the program has not allowed.
+        ValueError: The file is damaged or forged.
     """
     try:
         # What older releases of torch saved is no archive, and cannot be mapped.
@@ -138,7 +143,7 @@ def _check_operations(path: Path, content: Any) -> None:
         name = operation.name
         if name in ('INST', 'STACK_GLOBAL'):
             named = argument.replace(' ', '.') if argument else '.'.join(texts)
-            raise ForgedError(_would_run_code(path, named or name))
+            raise CodeError(_would_run_code(path, named or name))
         filling |= name == 'GLOBAL' and argument in _FILLERS
         if filling and name == 'REDUCE' and _is_of_number(recent):
             raise ForgedError(f'The checkpoint {path} names bytearray with a number, which would fill the memory: it '
@@ -184,5 +189,5 @@ def _explain(path: Path, error: Exception) -> Exception:
                        'read it on a machine with more memory.')
     refused = re.search(r'GLOBAL ([\w.]+)|Unsupported class (\S+)', str(error))
     if refused:
-        return ValueError(_would_run_code(path, refused[1] or refused[2]))
+        return CodeError(_would_run_code(path, refused[1] or refused[2]))
     return ValueError(f'The checkpoint {path} ({size} bytes) is damaged or not a PyTorch checkpoint: get it again.')

@@ -58,7 +58,7 @@ class PicturesKept(BaseVisBackend):
         self.kept.append((name, step, image))
 
 
-def tiny_runner(work_dir, hook=None, backbone=None, data=None, failing=False, epochs=2, **settings):
+def tiny_runner(work_dir, hook=None, backbone=None, data=None, failing=False, epochs=2, kind=Runner, **settings):
     """A runner whose optimizer, augmentation and stochastic depth draw random numbers."""
     data = data or {}
     channels = data.get('channels', 3)
@@ -81,7 +81,7 @@ def tiny_runner(work_dir, hook=None, backbone=None, data=None, failing=False, ep
     init_default_scope('mmpretrain')
     import mmpretrain.evaluation
     import mmpretrain.models  # noqa: F401
-    runner = Runner(**cfg, cfg=Config(dict(model=cfg['model'])))
+    runner = kind(**cfg, cfg=Config(dict(model=cfg['model'])))
     runner.told = []
     handler = logging.Handler()
     handler.emit = lambda record: runner.told.append(record.getMessage())

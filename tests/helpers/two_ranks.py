@@ -1,13 +1,10 @@
-"""A long run in two processes, which are stopped after a step and resumed; the argument is a folder."""
+"""A long run in two processes, which are stopped after a step and resumed."""
 
 import json
 import logging
 import os
 import resource
 import signal
-import sys
-from datetime import timedelta
-from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -68,11 +65,8 @@ def gradients_of_both():
     assert collect_state(runner, 'x', 0, False)['gradients'] == {}
 
 
-def main(folder):
-    # Whoever waits for the other in vain is to be heard of.
-    dist.init_process_group('gloo', timeout=timedelta(seconds=60))
-    torch.set_num_threads(1)
-    folder, rank = Path(folder), dist.get_rank()
+def main(folder, rank):
+    """What each of them does."""
     undisturbed = run(folder / 'a')
     (folder / f'masks_{rank}.json').write_text(json.dumps(undisturbed.model.module.masks))
 
@@ -88,9 +82,3 @@ def main(folder):
     print(f'rank {rank}: {len(found)} differ', flush=True)
     gradients_of_both()
     odd_run(folder / 'c')
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-if __name__ == '__main__':
-    main(*sys.argv[1:])

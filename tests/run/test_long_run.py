@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 
 import pytest
 import torch
@@ -15,8 +14,9 @@ from focalnet_mm.run.damaged import DamagedPictureError, tell_damaged
 from focalnet_mm.run.diverging import DivergedError
 from focalnet_mm.run.long_run import LongRunHook, keep_long_runs
 from focalnet_mm.run.whole_checkpoints import UnsavedError
+from tests.helpers import two_ranks as in_two_ranks
+from tests.helpers.forked import two_ranks
 from tests.helpers.long_runs import STEPS, Kill, KilledError, Points, Scores, different, files, long_run, tensors
-from tests.helpers.tools import ROOT
 
 KINDS = {
     'epochs': dict(by_epoch=True),
@@ -133,11 +133,11 @@ def test_the_runner_of_strategies(tmp_path):
     assert not different(tensors(resumed), tensors(runner))
 
 
-def test_two_processes(tmp_path, run):
+@pytest.mark.slow
+def test_two_processes(tmp_path):
     """They draw different random numbers, stop after the same step, and go on with the same weights."""
-    out = run(sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m',
-              'tests.helpers.two_ranks', tmp_path, PYTHONPATH=str(ROOT))
-    for rank in range(2):
+    for rank, (status, out) in enumerate(two_ranks(lambda rank: in_two_ranks.main(tmp_path, rank), tmp_path)):
+        assert status == 0, out
         assert f'rank {rank} ended with 143 after step 10' in out
         assert f'rank {rank}: 0 differ' in out
         assert f'rank {rank} went on to step 12' in out

@@ -71,13 +71,27 @@ def test_a_forked_child_ends_for_its_parent_alone(number, status):
     with stop_on_signals() as stop:
         child = fork.Process(target=work)
         child.start()
-        # Signals that come while a process is forked are lost.
         assert runs.wait(20)
         os.kill(child.pid, number)
         child.join(20)
         assert not child.is_alive()
         assert child.exitcode == status
         assert not stop
+
+
+def test_a_child_that_has_just_begun():
+    """A pool that has nothing to do ends it before it has come to its first line."""
+    with stop_on_signals((signal.SIGTERM,)) as stop:
+        for _ in range(10):
+            child = os.fork()
+            if not child:
+                time.sleep(5)
+                os._exit(0)
+            os.kill(child, signal.SIGTERM)
+            assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        assert not stop
+        signal.raise_signal(signal.SIGTERM)
+        assert stop
 
 
 def test_after_the_work_they_do_what_they_did():

@@ -13,7 +13,7 @@ import torch
 from mmengine.fileio import BaseStorageBackend, FileClient, register_backend
 from mmengine.hooks import CheckpointHook
 
-from focalnet_mm.run.resuming import STATE, check_resumable, last_checkpoint, note_last
+from focalnet_mm.run.resuming import STATE, Run, check_resumable, last_checkpoint, note_last
 from focalnet_mm.run.states import collect_state
 from focalnet_mm.run.whole_checkpoints import UnsavedError
 from tests.helpers.long_runs import (
@@ -155,6 +155,28 @@ class TestResume:
         assert resume(tmp_path, log_of)[0] == str(tmp_path / 'epoch_1.pth')
 
 
+class Mine:
+    """What a hook of one's own may put into a checkpoint."""
+
+
+def test_objects_of_one_s_own(tmp_path, log_of):
+    """Are told of after the first checkpoint; a run is not begun anew for them, and goes on once they are allowed."""
+    class Puts(Kill):
+        def before_save_checkpoint(self, runner, checkpoint):
+            checkpoint['mine'] = Mine()
+
+    runner = long_run(tmp_path, kill=Puts(step=2 * STEPS + 1), **ALL)
+    told = log_of(runner)
+    with pytest.raises(KilledError):
+        runner.train()
+    assert len([line for line in told if 'Mine, and unpickling' in line and line.endswith('go on from it.')]) == 1
+    for source in (None, str(tmp_path / 'epoch_2.pth')):
+        with pytest.raises(ValueError, match=r'Mine, and unpickling .* with custom_imports names it in torch\.seria'):
+            long_run(tmp_path, resume=True, load_from=source, **ALL).train()
+    with torch.serialization.safe_globals([Mine]):
+        assert resume(tmp_path, log_of)[0] == str(tmp_path / 'epoch_2.pth')
+
+
 @pytest.mark.parametrize('template', ['e{:03d}.pth', 'kept/{}_epochs.pth'])
 def test_any_template_of_names(template, tmp_path, log_of):
     """Without what names the last one."""
@@ -252,6 +274,28 @@ class TestFullDisk:
         assert not different(tensors(runner), undisturbed[0])
         assert 'epoch_3.pth' in files(tmp_path)
         assert 'epoch_1.pth' not in files(tmp_path)
+
+    def test_at_the_start(self, limit, tmp_path, log_of, capfd):
+        """The run is noted as soon as it can be, and what cannot be logged or drawn is told once."""
+        class Room(Kill):
+            def before_train(self, runner):
+                limit(16)
+
+            def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+                runner.logger.error('a line of the log')
+                runner.visualizer.add_image('x', None)
+                if runner.iter == 1:
+                    assert not (tmp_path / 'run.json').exists()
+                    limit(resource.RLIM_INFINITY)
+
+        runner = long_run(tmp_path, kill=Room(), ema=False)
+        runner.visualizer.add_image = Mock(side_effect=OSError(28, 'No space left'))
+        told = log_of(runner)
+        runner.train()
+        assert Run.read(tmp_path).name == torch.load(tmp_path / 'epoch_3.pth', weights_only=False)[STATE]['run']
+        for found in ('run.json in ', 'Values or pictures could not be written: ', '.log could not be written: '):
+            assert len([line for line in told if found in line]) == 1, (found, told)
+        assert 'Logging error' not in capfd.readouterr().err
 
     def test_the_first_best_one(self, limit, tmp_path, monkeypatch):
         """What is not there is no best one: the next is."""

@@ -21,6 +21,8 @@ __all__ = ['listed', 'of_classes', 'of_evaluators', 'of_learning_rate', 'of_memo
 # Beyond this, whatever the batch.
 _HIGHEST_RATES = {'Adam': 0.01, 'AdamW': 0.01, 'Lamb': 0.05, 'SGD': 2.0}
 _FAR = 4
+# Numbers of the shortest outline, a triangle.
+_CORNERS = 6
 _NAMED = 5
 _MOST_LABEL_MAPS = 1000
 # In bytes; a larger one takes minutes.
@@ -146,6 +148,7 @@ def of_objects(part: Items) -> Iterator[Finding]:
     listed_there = None
     if loaded and hasattr(part.dataset, 'cat_ids') and isinstance(path, str) and path.endswith('.json'):
         content = _content(path, getattr(part.dataset, 'backend_args', None)) or {}
+        yield from _of_entries(part, path, content)
         listed_there = sum(each.get('image_id') in loaded and each.get('category_id') in set(part.dataset.cat_ids)
                            for each in content.get('annotations') or () if not each.get('ignore'))
     told = 'boxes that are empty, less than a pixel wide or high, or outside their picture: correct them there.'
@@ -154,6 +157,32 @@ def of_objects(part: Items) -> Iterator[Finding]:
     elif listed_there and listed_there > sum(loaded.values()):
         yield Finding('warning', f'{part.key} leaves out {listed_there - sum(loaded.values())} of the {listed_there} '
                       f'objects of {path}, {told}')
+
+
+def _plain(value: Any) -> Any:
+    """A value that can be looked up, whatever stands in a file."""
+    return value if isinstance(value, (int, float, str)) else repr(value)
+
+
+def _of_entries(part: Items, path: str, content: Mapping[str, Any]) -> Iterator[Finding]:
+    """Annotations in COCO's form that mmdet passes over, and outlines that it takes for none."""
+    entries = [each for each in content.get('annotations') or () if isinstance(each, Mapping)]
+    for key, table in (('category_id', 'categories'), ('image_id', 'images')):
+        there = {_plain(row.get('id')) for row in content.get(table) or () if isinstance(row, Mapping)}
+        unknown = [each.get(key) for each in entries if key in each and _plain(each[key]) not in there] if there else []
+        if unknown:
+            yield Finding('warning', f'{part.key} leaves out {len(unknown)} of the {len(entries)} objects of {path}, '
+                          f'whose {key} is not in its {table} ({listed(list(dict.fromkeys(unknown)))}): correct them '
+                          'there.')
+    outlines = [each for each in entries if isinstance(each.get('segmentation'), list) and any(
+        not isinstance(part, list) or len(part) < _CORNERS or len(part) % 2 for part in each['segmentation'])]
+    if outlines:
+        yield Finding('warning', f'{part.key}: {len(outlines)} of the {len(entries)} objects of {path} have an outline '
+                      f'of fewer than three points, or of half a point, such as that with id {outlines[0].get("id")}: '
+                      'mmdet trains no mask on them; correct them there.')
+    if entries and all(each.get('iscrowd') for each in entries):
+        yield Finding('warning', f'{part.key}: every object of {path} is a crowd (iscrowd=1), on which nothing is '
+                      'trained: correct them there.')
 
 
 def of_learning_rate(cfg: Config, batch_size: int | None) -> Iterator[Finding]:

@@ -40,6 +40,10 @@ class _Seen:
         self.too_high: tuple[str, int] | None = None
         #: Pictures that were loaded in another size than annotated.
         self.other_size: list[str] = []
+        #: Label maps that are of another size than their pictures.
+        self.other_map: list[str] = []
+        #: Pictures with an object whose mask has no pixel.
+        self.no_mask: list[str] = []
 
 
 def of_pipeline(part: Items, cfg: Config, most: int = _ITEMS, seconds: float = _SECONDS) -> Iterator[Finding]:
@@ -58,7 +62,8 @@ def of_pipeline(part: Items, cfg: Config, most: int = _ITEMS, seconds: float = _
         try:
             _walk(part.dataset.get_data_info(i), steps, seen, len(part.classes))
         except Exception as error:
-            yield Finding('error', f'{part.key}: {explain_failure(error, cfg)}')
+            told, path = explain_failure(error, cfg), str(part.dataset.get_data_info(i).get('img_path'))
+            yield Finding('error', f'{part.key}: {told if path in told else f"{path} or its annotations: {told}"}')
             return
         if time.monotonic() - started > seconds:
             break
@@ -73,7 +78,7 @@ def _walk(item: Any, steps: list[Any], seen: _Seen, classes: int) -> None:
     for step in steps:
         name = type(step).__name__
         had_map = 'gt_seg_map' in item
-        had_image = 'img' in item
+        had_image, had_masks = 'img' in item, 'gt_masks' in item
         item = step(item)
         if item is None:
             seen.nothing_left[name] += 1
@@ -84,6 +89,13 @@ def _walk(item: Any, steps: list[Any], seen: _Seen, classes: int) -> None:
                                    f'{item["img"].shape[1]} × {item["img"].shape[0]}')
         if not had_map and isinstance(item.get('gt_seg_map'), np.ndarray):
             _look_at_map(item['gt_seg_map'], path, seen, classes)
+            if 'img' in item and item['gt_seg_map'].shape[:2] != item['img'].shape[:2]:
+                height, width = item['gt_seg_map'].shape[:2]
+                seen.other_map.append(f'the label map of {path} has {width} × {height} pixels and the picture '
+                                      f'{item["img"].shape[1]} × {item["img"].shape[0]}')
+        if not had_masks and len(getattr(item.get('gt_masks'), 'masks', ())) and not all(
+                np.any(mask) for mask in item['gt_masks'].masks):
+            seen.no_mask.append(f'the mask of an object of {path} has no pixel')
         found = _boxes(item)
         if found is not None:
             if before is None:
@@ -123,6 +135,12 @@ def _told(seen: _Seen, key: str, classes: int) -> Iterator[Finding]:
     if seen.pixels and not seen.pixels_with_class:
         yield Finding('error', f'{key}: every pixel of {seen.items} label maps is passed over ({IGNORED}): correct '
                       'the label maps, or reduce_zero_label, which turns 0 into that.')
+    if seen.no_mask:
+        yield Finding('warning', f'{key}: {seen.no_mask[0]}{_more(len(seen.no_mask))}: correct the annotations, or the '
+                      'label map that holds its segments.')
+    if seen.other_map:
+        yield Finding('error', f'{key}: {seen.other_map[0]}{_more(len(seen.other_map))}: labels would lie beside what '
+                      'they name; make them anew in the size of their pictures.')
     if seen.other_size:
         yield Finding('warning', f'{key}: {seen.other_size[0]}{_more(len(seen.other_size))}: annotations may lie '
                       'beside the objects, as where a picture is turned by its EXIF data.')

@@ -1,0 +1,158 @@
+"""Two processes beside one with twice the batch: ``python -m tests.helpers.rank_parity [METHOD…]`` prints a table.
+
+Each method as it is shipped, with a narrow backbone. What is drawn by chance (samples of boxes, points and noise) is
+drawn alike here, without dropout, stochastic depth and mixed pictures, and BatchNorm keeps its statistics, as SyncBN
+shares them.
+"""
+
+import argparse
+import os
+import pickle
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import build_optim_wrapper
+from torch import nn
+
+from focalnet_mm.run.build import build_model
+from tests.helpers.thin import batch, thin_config
+
+METHODS = {
+    'Mask R-CNN': 'mmdet/maskrcnn_focalnet_t_1x.py', 'Cascade Mask R-CNN': 'mmdet/cascade_maskrcnn_focalnet_t_3x.py',
+    'ATSS': 'mmdet/atss_focalnet_t_3x.py', 'Sparse R-CNN': 'mmdet/sparsercnn_focalnet_t_3x.py',
+    'DINO': 'mmdet/dino_focalnet_t_4scale_12e.py',
+    'Mask2Former': 'mmdet/mask2former_focalnet_t_shapes_panoptic.py',
+    'UPerNet': 'mmseg/upernet_focalnet_t_160k.py', 'classifier': 'mmpretrain/focalnet_t_in1k.py'}
+#: Pictures of both processes.
+PICTURES = 4
+
+
+def alike():
+    """Let PyTorch draw the same numbers for each picture, whoever asks."""
+    def rand(*size, device=None, **_):
+        size = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
+        drawn = torch.empty(tuple(size)[-2:]).uniform_(generator=torch.Generator().manual_seed(len(size)))
+        return drawn.expand(*size).clone()
+
+    torch.rand = rand
+    torch.rand_like = lambda like, **_: torch.full_like(like, 0.75)
+    torch.randint_like = lambda like, low, high=None, **_: torch.full_like(like, low if high else 0)
+    torch.randperm = lambda count, **settings: torch.arange(count, device=settings.get('device'))
+
+
+def model_of(path):
+    """A model and its optimizer, SGD: Adam makes much of what rounding leaves of a gradient of zero."""
+    cfg = thin_config(path)
+    if cfg.default_scope == 'mmpretrain':
+        cfg.model.train_cfg = None
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    model.init_weights()
+    for module in model.modules():
+        if isinstance(module, (nn.Dropout, nn.Dropout2d)):
+            module.p = 0.
+        if isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.
+    cfg.optim_wrapper.optimizer = dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=0.)
+    return cfg, model, dict(cfg.optim_wrapper)
+
+
+def pictures(cfg, step, even):
+    """A batch, by step; ``even`` gives each picture as many objects, of one size."""
+    torch.manual_seed(step)
+    if cfg.default_scope == 'mmdet':
+        from mmdet.testing import demo_mm_inputs
+        size = 224 if cfg.model.type == 'DINO' else 64
+        data = demo_mm_inputs(PICTURES, image_shapes=[(3, size, size)] * PICTURES,
+                              num_items=[2] * PICTURES if even else [2, 3, 1, 4], num_classes=5,
+                              with_mask=True, with_semantic='panoptic_head' in cfg.model)
+        # It draws the same each time.
+        return dict(data, inputs=[picture.roll(step, -1) for picture in data['inputs']])
+    parts = [batch(cfg) for _ in range(PICTURES // 2)]
+    inputs, samples = ([each for part in parts for each in part[key]] for key in ('inputs', 'data_samples'))
+    return dict(inputs=torch.stack(inputs) if cfg.default_scope == 'mmpretrain' else inputs, data_samples=samples)
+
+
+def trained(path, steps, even, rank=None):
+    """Losses of the first step, and the weights after the last; of a rank, with its half of each batch."""
+    cfg, model, wrapper = model_of(path)
+    inner = model
+    if rank is not None:
+        model = MMDistributedDataParallel(model, device_ids=None, broadcast_buffers=False)
+    wrapper = build_optim_wrapper(inner, wrapper)
+    inner.train()
+    for module in inner.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    first = None
+    for step in range(steps):
+        data = pictures(cfg, step % 5, even)
+        if rank is not None:
+            half = slice(rank * PICTURES // 2, (rank + 1) * PICTURES // 2)
+            data = {key: value[half] for key, value in data.items()}
+        losses = model.train_step(data, wrapper)
+        first = first or {name: value.item() for name, value in losses.items() if 'loss' in name and name != 'loss'}
+    return first, dict(inner.named_parameters())
+
+
+def both(path, steps, even=False):
+    """Run a method in two processes and in one.
+
+    Returns:
+        The losses of the first step whose mean of both is another than that of one process, each with how much,
+        relative to it; and how much the weights differ after the last, relative to the largest of their tensor.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        children = []
+        for rank in range(2):
+            children.append(os.fork())
+            if not children[-1]:
+                _child(path, steps, even, rank, Path(folder))
+        losses, weights = trained(path, steps, even)
+        for child in children:
+            assert os.waitpid(child, 0)[1] == 0, f'a process of {path} failed'
+        ranks = [pickle.loads((Path(folder) / str(rank)).read_bytes()) for rank in range(2)]
+    apart = {}
+    for name, one in losses.items():
+        mean = (ranks[0][0].get(name, 0.) + ranks[1][0].get(name, 0.)) / 2
+        if abs(mean - one) > 1e-5 * max(abs(one), 1e-3):
+            apart[name] = abs(mean - one) / max(abs(one), 1e-12)
+    far = max(((weights[name].detach() - torch.as_tensor(theirs)).abs().max()
+               / weights[name].detach().abs().max().clamp(min=1e-3)).item() for name, theirs in ranks[0][1].items())
+    return apart, far
+
+
+def _child(path, steps, even, rank, folder):
+    status = 1
+    try:
+        torch.set_num_threads(1)
+        dist.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2,
+                                timeout=timedelta(minutes=10))
+        losses, weights = trained(path, steps, even, rank)
+        found = losses, {name: tensor.detach().numpy() for name, tensor in weights.items()}
+        (folder / str(rank)).write_bytes(pickle.dumps(found))
+        dist.barrier()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('methods', nargs='*', default=list(METHODS))
+    parser.add_argument('--steps', type=int, default=20)
+    parser.add_argument('--even', action='store_true', help='as many objects on each picture')
+    args = parser.parse_args()
+    alike()
+    for method in args.methods:
+        apart, far = both(METHODS[method], args.steps, args.even)
+        told = ', '.join(f'{name} {value:.1e}' for name, value in apart.items()) or 'all equal'
+        print(f'| {method} | {told} | {far:.1e} |', flush=True)
+
+
+if __name__ == '__main__':
+    main()
