@@ -16,7 +16,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.fileio import list_dir_or_file
 from mmengine.registry import Registry
 
-from ..installed import OURS
+from ..installed import OURS, cure
 from .config import evaluators, loaders, type_name
 
 __all__ = ['OURS', 'StoppedRunError', 'explain_failure', 'explain_missing', 'first_line', 'tells_itself',
@@ -61,10 +61,14 @@ def explain_failure(error: BaseException, cfg: Config | None = None,
         ours: Kinds of errors whose messages stand for themselves.
 
     Returns:
-        The message itself where it is ours; for a missing file the key that names it, and the way out; for a type that
-        nobody registered the nearest one; else the kind of error and its first line.
+        What the installation lacks, where that is the cause; the message itself where it is ours; for a missing file
+        the key that names it, and the way out; for a type that nobody registered the nearest one; else the kind of
+        error and its first line.
     """
     text = _text(error)
+    lacking = cure(error)
+    if lacking is not None:
+        return lacking
     if cfg is not None and isinstance(error, _NOT_THERE):
         path = error.filename or next(iter(_PATH_IN_TEXT.findall(text)), None)
         if path and not os.path.lexists(path):
