@@ -6,12 +6,16 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # upstream: mmcv, mmdet … (requirements/openmmlab.txt); onedl: their maintained forks (requirements/onedl.txt), in an
-# environment of their own, since both bring the same modules.
+# environment of their own, since both bring the same modules; lite: mmengine and mmcv without operators alone.
 FAMILY ?= upstream
-LIBRARIES := $(if $(filter onedl,$(FAMILY)),onedl,openmmlab)
+LIBRARIES := $(or $(filter onedl lite,$(FAMILY)),openmmlab)
 MMCV := $(if $(filter onedl,$(FAMILY)),onedl-mmcv,mmcv)
-VENV := .venv$(if $(filter onedl,$(FAMILY)),-onedl)
-BIN := $(CURDIR)/$(VENV)/bin
+# What carries the rest: requirements/torch.txt, torch-oldest.txt or torch-newest.txt.
+TORCH ?= torch
+# A distribution of the family to leave out: the tests of it are skipped.
+WITHOUT ?= nothing
+VENV ?= .venv$(if $(filter onedl,$(FAMILY)),-onedl)
+BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope
 DEMO := configs/mmdet/maskrcnn_focalnet_t_shapes.py
@@ -33,25 +37,27 @@ help:
 
 install: $(VENV)/.installed
 
-$(VENV)/.torch: requirements/build.txt
-	@[[ $(FAMILY) =~ ^(upstream|onedl)$$ ]] \
-	    || { echo "FAMILY is $(FAMILY), expected upstream or onedl" >&2; exit 1; }
+$(VENV)/.torch: requirements/build.txt requirements/$(TORCH).txt
+	@[[ $(FAMILY) =~ ^(upstream|onedl|lite)$$ ]] \
+	    || { echo "FAMILY is $(FAMILY), expected upstream, onedl or lite" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info[:2] <= (3, 13), sys.version' 2>/dev/null \
 	    || { echo "focalnet-mm runs with Python 3.10 to 3.13, but $(PYTHON) is another version: pass PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -r requirements/build.txt
+	$(PIP) install -r requirements/$(TORCH).txt -r requirements/build.txt
 	touch $@
 
 # mmcv comes as source and is compiled here once (about 6 minutes on 2 cores); pip then caches the wheel.
-# A cached wheel that was built for another torch does not import: only then it is compiled anew. opencv-python, which
-# mmengine requires, needs libGL: where that is missing, the headless build of the same modules takes its place.
-$(VENV)/.openmmlab: $(VENV)/.torch requirements/$(LIBRARIES).txt requirements/torchvision_cpu.py
-	$(PIP) install --no-build-isolation -r requirements/$(LIBRARIES).txt
+# A cached wheel that was built for another torch does not import, and one of a machine without a GPU has no operators for
+# it: then it is compiled anew. opencv-python, which mmengine requires, needs libGL: where that is missing, the headless
+# build of the same modules takes its place.
+$(VENV)/.openmmlab: $(VENV)/.torch requirements/$(LIBRARIES).txt requirements/check_mmcv.py requirements/torchvision_cpu.py
+	$(PIP) install --no-build-isolation -c requirements/$(TORCH).txt -r <(grep -v '^$(WITHOUT)==' requirements/$(LIBRARIES).txt)
 	$(BIN)/python -c 'import cv2' 2>/dev/null || $(PIP) install --no-deps --force-reinstall opencv-python-headless
-	$(BIN)/python -c 'import mmcv.ops' 2>/dev/null \
-	    || $(PIP) install --no-build-isolation --no-cache-dir --no-deps --force-reinstall --no-binary $(MMCV) \
-	        "$$(grep -o '^$(MMCV)==[^ ]*' requirements/$(LIBRARIES).txt)"
-	$(BIN)/python -c 'import mmcv.ops'
+	[[ $(FAMILY) = lite ]] || { status=0; $(BIN)/python requirements/check_mmcv.py || status=$$?; \
+	    [[ $$status = 1 ]] || exit $$status; \
+	    $(PIP) install --no-build-isolation --no-cache-dir --no-deps --force-reinstall --no-binary $(MMCV) \
+	        "$$(grep -o '^$(MMCV)==[^ ]*' requirements/$(LIBRARIES).txt)"; \
+	    $(BIN)/python requirements/check_mmcv.py; }
 	$(BIN)/python -c 'import torchvision' 2>/dev/null || { \
 	    site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
 	    cp requirements/torchvision_cpu.py "$$site/"; \
@@ -65,7 +71,7 @@ $(VENV)/.installed: $(VENV)/.openmmlab setup.py pyproject.toml requirements/runt
 
 $(VENV)/.tests: $(VENV)/.installed $(VENV)/.docs requirements/tests.txt requirements/onnx.txt \
   requirements/own.txt requirements/tests-nodeps.txt
-	$(PIP) install -r requirements/tests.txt -r requirements/onnx.txt -r requirements/own.txt
+	$(PIP) install -c requirements/$(TORCH).txt -r requirements/tests.txt -r requirements/onnx.txt -r requirements/own.txt
 	$(PIP) install --no-deps -r requirements/tests-nodeps.txt
 	touch $@
 

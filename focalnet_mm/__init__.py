@@ -13,8 +13,11 @@ if not MISSING:
     from .backbone import ARCHS, FocalModulation, FocalNet
     from .backbone.optim import FocalNetOptimWrapperConstructor
     from .explain.hook import FocalMapsHook
+    from .families import name_distributions
     from .heads import SharedDINOHead
     from .run.long_run import LongRunHook
+
+    name_distributions()
 
 __version__ = '0.1.0'
 __all__ = ['ARCHS', 'FocalMapsHook', 'FocalModulation', 'FocalNet', 'FocalNetOptimWrapperConstructor', 'LongRunHook',

@@ -11,7 +11,7 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 
-from tests.helpers import browser, classifiers, detrex_dino, server, thin, tools
+from tests.helpers import browser, classifiers, detrex_dino, lacking, server, thin, tools
 
 # Real samples of COCO and ADE20K; the project never needs them.
 SAMPLES = Path(os.environ.get('FOCALNET_SAMPLES', tools.ROOT.parent / 'shared' / 'data'))
@@ -30,6 +30,10 @@ if os.environ.get('FOCALNET_WITHOUT_ONEDNN'):
 
 # What a test that asks for a fixture is marked with; a process that imports torch takes seconds.
 MARKS = dict(page_of='browser', tool='slow', run='slow', trained='train')
+
+
+pytest_runtest_setup = pytest_runtest_call = lacking.skip_test
+pytest_make_collect_report = lacking.skip_file
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,6 +11,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..releases import autocast_dtype, is_compiling, is_exporting
 from .compute import BlockTensors, compute_block
 from .modulation import FocalModulation
 from .recording import Recording, is_as_built, remember
@@ -50,7 +51,7 @@ class PatchEmbed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         bottom, right = -x.shape[2] % self.stride, -x.shape[3] % self.stride
         # A trace or export that left the padding out could not be run at another size later.
-        if torch.jit.is_tracing() or torch.compiler.is_exporting() or bottom or right:
+        if torch.jit.is_tracing() or is_exporting() or bottom or right:
             x = F.pad(x, (0, right, 0, bottom))
         return self.norm(self.proj(x).permute(0, 2, 3, 1))
 
@@ -101,10 +102,10 @@ class Block(nn.Module):
 
     def _can_be_computed(self, x: Tensor) -> bool:
         """Whether another implementation takes this input: a plain tensor that fits the parameters, without dropout."""
-        if not torch.compiler.is_compiling() and type(x) not in (Tensor, nn.Parameter):
+        if not is_compiling() and type(x) not in (Tensor, nn.Parameter):
             return False
         weight = self.norm1.weight
-        dtype = torch.float32 if torch.is_autocast_enabled(x.device.type) else x.dtype
+        dtype = torch.float32 if autocast_dtype(x.device.type) else x.dtype
         return (x.dim() == 4 and x.numel() > 0 and weight.dtype is dtype and weight.device == x.device
                 and x.shape[3] == weight.shape[0] and self.mlp.fc1.weight.numel() > 0
                 and not (self.mlp.drop.training and self.mlp.drop.p)
@@ -112,8 +113,7 @@ class Block(nn.Module):
 
     def _compute(self, x: Tensor, recompute: bool) -> Tensor:
         """The block by another implementation, without dropout."""
-        autocast = torch.is_autocast_enabled(x.device.type)
-        dtype = torch.get_autocast_dtype(x.device.type) if autocast else self.norm1.weight.dtype
+        dtype = autocast_dtype(x.device.type) or self.norm1.weight.dtype
         norms = [norm for norm in (self.norm1, self.norm2, self.modulation.ln) if isinstance(norm, nn.LayerNorm)]
         with torch.autocast(x.device.type, enabled=False):
             drops = []

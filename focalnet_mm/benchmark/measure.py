@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..backbone.block import Block
+from ..releases import synchronize
 from ..run.shipped import shipped
 from .models import BUILDERS, build
 
@@ -98,7 +99,7 @@ def time_step(job: dict[str, Any]) -> dict[str, float]:
 def wait_for(device: torch.device) -> None:
     """Wait until a device has done what it was given; the CPU has."""
     if device.type != 'cpu':
-        torch.accelerator.synchronize(device)
+        synchronize(device)
 
 
 def machine(device: str, dtype: str) -> tuple[float, float]:

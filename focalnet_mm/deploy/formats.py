@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..backbone import block
+from ..releases import HAS_EXPORT, needs
 from .layers import DeformableAttention, PatchEmbed, PixelDecoder
 from .part import Part
 from .whole.operators import translations
@@ -34,7 +35,10 @@ def check_installed(to: str) -> None:
 
     Raises:
         ModuleNotFoundError: It is not.
+        OldTorchError: PyTorch is too old for it.
     """
+    if to != 'torchscript':
+        needs('2.7', f'Export to {to}', 'try --to torchscript.', HAS_EXPORT)
     needed = ('onnx', 'onnxscript', 'onnxruntime') if to == 'onnx' else ()
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from mmengine.model import BaseTTAModel
 from torch import Tensor, nn
 
 from ..backbone.focalnet import FocalNet, find_backbone
+from ..releases import forced_eager
 
 __all__ = ['FocalMaps', 'choose_blocks', 'focal_maps', 'inputs_of', 'maps_of', 'mean_kernels', 'norm_on_objects',
            'only_backbone', 'outputs_of', 'recorded', 'stride_of']
@@ -225,7 +225,7 @@ def outputs_of(backbone: FocalNet, images: Tensor, chosen: Sequence[tuple[int, i
                *parts: str) -> dict[tuple[int, int], list[Tensor]]:
     """What the named layers of the chosen blocks' modulations return for images, in evaluation mode."""
     with recorded(backbone, chosen, *parts) as outputs:
-        with _evaluating(backbone), torch.no_grad(), _not_compiled():
+        with _evaluating(backbone), torch.no_grad(), forced_eager(backbone):
             backbone(images)
         return outputs()
 
@@ -271,11 +271,6 @@ def recorded(backbone: FocalNet, chosen: Sequence[tuple[int, int]],
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _not_compiled() -> contextlib.AbstractContextManager[Any]:
-    """Compiled code would pass by the hooks; without the compiler imported nothing is compiled."""
-    return torch.compiler.set_stance('force_eager') if 'torch._dynamo' in sys.modules else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from ..weights import SCHEME, local_file, read_model, trained_classes
+from ..weights.encodings import with_encodings
 from ..weights.heads import class_tensors
 from ..weights.layouts import shorten
 from ..weights.losses import check_numbers, warn, worthless
@@ -87,7 +88,7 @@ def load_weights(model: BaseModel, cfg: Config, checkpoint: str) -> None:
     """
     read = read_model(checkpoint)
     model = unwrap(model)
-    tensors = _tested(read, cfg, checkpoint)
+    tensors = with_encodings(_tested(read, cfg, checkpoint), model)
     _check_tensors(model, tensors, checkpoint)
     unused = model.load_state_dict(tensors, strict=False).unexpected_keys
     if unused:

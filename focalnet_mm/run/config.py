@@ -17,6 +17,7 @@ from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, MODELS, Registry
 
+from ..installed import cure
 from .unread import unread_keys
 
 __all__ = ['class_of', 'default_meta', 'evaluators', 'first_dataset', 'load_config', 'loaders', 'model_settings',
@@ -78,6 +79,9 @@ def _read(file: str) -> Config:
             raise ValueError(f'{place}, line {error.lineno}: {error.msg}: correct it there.') from error
         if isinstance(error, FileNotFoundError):
             raise ValueError(f'{file} inherits a config that does not exist: {error.filename or error}.') from error
+        lacking = cure(error)
+        if lacking is not None:
+            raise ValueError(f'{file} inherits what cannot be read: {lacking}') from error
         cause: BaseException = error
         # mmengine's own lists all that is on the path.
         while isinstance(cause, ImportError) and (cause.__cause__ or cause.__context__):

@@ -17,7 +17,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.fileio import list_dir_or_file
 from mmengine.registry import Registry
 
-from ..installed import OURS
+from ..installed import OURS, cure
 from .config import evaluators, loaders, type_name
 from .unread import leaves
 
@@ -75,10 +75,14 @@ def explain_failure(error: BaseException, cfg: Config | None = None,
         ours: Kinds of errors whose messages stand for themselves.
 
     Returns:
-        The message itself where it is ours; for a missing file the key that names it, and the way out; for a type that
-        nobody registered the nearest one; else the kind of error and its first line.
+        What the installation lacks, where that is the cause; the message itself where it is ours; for a missing file
+        the key that names it, and the way out; for a type that nobody registered the nearest one; else the kind of
+        error and its first line.
     """
     text = _text(error)
+    lacking = cure(error)
+    if lacking is not None:
+        return lacking
     if is_lost_peer(error):
         return f'another process has ended, whose own message tells why ({first_line(error)}).'
     told = _explain_place(error, cfg) if isinstance(error, OSError) else _explain_value(text, cfg)

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..backbone.focalnet import FocalNet
+from .encodings import fit_encoding
 from .fit import fit_tensor
 from .heads import ClassReport, fit_classes
 from .layouts import shorten
@@ -25,7 +26,7 @@ class ModelReport:
     Attributes:
         source: Path or URL of the checkpoint.
         landed: Names of the tensors that land as they are.
-        fitted: Name → how it was fitted, for the backbone's whose shape had to change.
+        fitted: Name → how it was fitted, for those whose shape had to change.
         classes: What became of the rows of classes, a report a layer.
         misfits: Names of the tensors of other shapes: the model's start fresh.
         new: Names of the model's tensors that the checkpoint has nothing for.
@@ -92,8 +93,10 @@ def fit_model(tensors: Mapping[str, Tensor], model: nn.Module, trained: Mapping[
         prefix = next((prefix for prefix in backbones if name.startswith(prefix)), None)
         try:
             if prefix is None:
-                raise ValueError
-            ready[name], fitted[name] = fit_tensor(name.removeprefix(prefix), tensor, own[name].shape)
+                ready[name] = fit_encoding(name, tensor, own[name].shape)
+                fitted[name] = 'in the finer encoding of query positions'
+            else:
+                ready[name], fitted[name] = fit_tensor(name.removeprefix(prefix), tensor, own[name].shape)
         except ValueError:
             misfits.append(name)
     # Counters and the like land in anything. Semi-supervised models give each tensor to teacher and student themselves.

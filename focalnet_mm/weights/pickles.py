@@ -14,8 +14,10 @@ from typing import Any
 
 import torch
 
+from ..releases import HAS_SAFE_GLOBALS
 from .numpy_pickles import is_numpy_pickle, read_numpy_pickle
-from .stand_ins import allowed, settle
+from .restricted import load_restricted
+from .stand_ins import NAMED, allowed, settle
 
 __all__ = ['CodeError', 'ForgedError', 'declared_limit', 'load_pickle']
 
@@ -46,7 +48,7 @@ def declared_limit(path: Path) -> int:
 
 
 def load_pickle(path: Path, map_location: Any = 'cpu', mmap: bool = True, check: bool = True) -> Any:
-    """What ``torch.save`` wrote, read with ``weights_only=True``, or a pickle of NumPy arrays.
+    """What ``torch.save`` wrote, read by a reader that runs no code, or a pickle of NumPy arrays.
 
     Besides tensors and plain values it may hold what mmengine's runner notes, see :mod:`.stand_ins`.
 
@@ -74,9 +76,7 @@ def load_pickle(path: Path, map_location: Any = 'cpu', mmap: bool = True, check:
             _check_archive(path, check)
         elif check:
             _check_legacy(path)
-        with allowed():
-            loaded = torch.load(path, map_location=map_location, weights_only=True, mmap=(mmap and archive) or None)
-        return settle(loaded)
+        return settle(_load(path, map_location, mmap and archive))
     except ForgedError:
         raise
     except OSError as error:
@@ -89,6 +89,13 @@ def load_pickle(path: Path, map_location: Any = 'cpu', mmap: bool = True, check:
     # A damaged archive or pickle ends in nearly any error, among them TypeError, AttributeError and RecursionError.
     except Exception as error:
         raise _explain(path, error) from error
+
+
+def _load(path: Path, map_location: Any, mmap: bool) -> Any:
+    if not HAS_SAFE_GLOBALS:
+        return load_restricted(path, NAMED, map_location, mmap)
+    with allowed():
+        return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap or None)
 
 
 def _check_archive(path: Path, check: bool) -> None:

@@ -31,7 +31,7 @@ from mmengine.logging import HistoryBuffer
 
 from .config_stand_ins import CONFIGS, OmegaNode
 
-__all__ = ['allowed', 'settle']
+__all__ = ['NAMED', 'allowed', 'settle']
 
 _LOCK = threading.RLock()
 
@@ -174,8 +174,9 @@ class _Version:
 
 _SCALARS = ('bool_', 'int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64', 'float16', 'float32',
             'float64', 'complex64', 'complex128')
-# NumPy 2 moved what its pickles name; files that were written beside NumPy 1 have the old names.
-_NAMED: dict[str, Callable] = {
+#: Dotted name → what takes its place while a file is read. NumPy 2 moved what its pickles name; files that were written
+#: beside NumPy 1 have the old names.
+NAMED: dict[str, Callable] = {
     'numpy.dtype': _Dtype,
     'numpy.ndarray': _ARRAY_TYPE,
     **{f'numpy.{module}.multiarray.{name}': function for module in ('core', '_core')
@@ -212,9 +213,9 @@ def allowed() -> Iterator[None]:
     What the program has allowed by itself, or allows meanwhile, is allowed too, and is what it was afterwards.
     """
     serialization = torch.serialization
-    ours: list[Any] = [(stand_in, name) for name, stand_in in _NAMED.items()]
+    ours: list[Any] = [(stand_in, name) for name, stand_in in NAMED.items()]
     with _LOCK, serialization.safe_globals(ours):
-        theirs = [entry for entry in serialization.get_safe_globals() if entry not in ours and _name(entry) in _NAMED]
+        theirs = [entry for entry in serialization.get_safe_globals() if entry not in ours and _name(entry) in NAMED]
         # Whoever leaves the context takes them off the list.
         with serialization.safe_globals(theirs):
             pass

@@ -12,6 +12,7 @@ from torch.autograd import forward_ad
 from torch.nn.modules import module as nn_module
 from torch.utils._device import DeviceContext
 
+from ...releases import HAS_OPERATORS, autocast_dtype, is_compiling, is_exporting
 from .compiling import decided_while_compiling
 from .cpu.block import compute_block
 from .tensors import BlockTensors
@@ -82,11 +83,10 @@ def choose(implementation: str, x: Tensor) -> str:
     Raises:
         ValueError: The implementation that was asked for does not run on the device of the images.
     """
-    if implementation == 'reference' or torch.jit.is_tracing() or torch.compiler.is_exporting():
+    if implementation == 'reference' or torch.jit.is_tracing() or is_exporting():
         return 'reference'
     device = x.device.type
-    autocast = torch.is_autocast_enabled(device) if device != 'meta' else False
-    dtype = torch.get_autocast_dtype(device) if autocast else x.dtype
+    dtype = autocast_dtype(device) or x.dtype
     for row in TABLE:
         if implementation not in ('auto', row.name):
             continue
@@ -96,16 +96,21 @@ def choose(implementation: str, x: Tensor) -> str:
                                  f"images are on {device}: take 'auto', or move them.")
             continue
         wanted = implementation == row.name or not row.dtypes or dtype in row.dtypes
-        if wanted and row.runs(dtype) and (row is TABLE[-1] or not _is_watched()):
+        if wanted and row.runs(dtype) and (row is TABLE[-1] or (_has_operator() and not _is_watched())):
             return row.name
     return TABLE[-1].name
+
+
+def _has_operator() -> bool:
+    """Whether the block is an operator where it has to be one: for derivatives and for torch.compile."""
+    return HAS_OPERATORS or not (torch.is_grad_enabled() or is_compiling())
 
 
 def _is_watched() -> bool:
     """Whether something takes part in every operation, or has replaced some."""
     if _has_replaced():
         return True
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return False
     return bool(
         torch._C._len_torch_dispatch_stack()

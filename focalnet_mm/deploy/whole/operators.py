@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...releases import custom_op
+
 __all__ = ['INVALID', 'LEAST', 'nms', 'present', 'roi_align', 'translations']
 
 #: The score of a box that is none. Scores are probabilities, so that all others are higher.
@@ -17,7 +19,7 @@ LEAST = 2
 _LOWEST = -0.5
 
 
-@torch.library.custom_op('focalnet_mm::nms', mutates_args=())
+@custom_op('focalnet_mm::nms')
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: Tensor, most: int) -> Tensor:
     """Suppress boxes that overlap with one of a higher score.
 
@@ -56,7 +58,7 @@ def _(boxes: Tensor, scores: Tensor, iou_threshold: Tensor, most: int) -> Tensor
     return torch.empty_like(scores, dtype=torch.bool)
 
 
-@torch.library.custom_op('focalnet_mm::roi_align', mutates_args=())
+@custom_op('focalnet_mm::roi_align')
 def roi_align(features: list[Tensor], boxes: Tensor, images: Tensor, levels: Tensor, size: list[int],
               scales: list[float], samples: int, aligned: bool) -> Tensor:
     """Average features within boxes, as Mask R-CNN does, each from one level of a pyramid.

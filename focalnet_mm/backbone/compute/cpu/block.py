@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ....releases import custom_op, is_compiling
 from ..plain import plain_block
 from ..tensors import BlockTensors
 from .backward import WANTED, Backward
@@ -43,7 +44,7 @@ def compute_block(x: Tensor, tensors: BlockTensors, drops: list[Tensor], eps: li
     lists = tensors.flatten()
     learning = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *itertools.chain(*lists)))
     # torch.compile takes the whole as one operator; called without it or a graph, that would only cost time.
-    compiling = torch.compiler.is_compiling()
+    compiling = is_compiling()
     run = _block if learning or compiling else _compute_block
     keep = learning and not recompute
     return run(x, *lists, drops, eps, post_norm, normalize_modulator, dtype, keep, compiling)[0]
@@ -57,7 +58,7 @@ def _compute_block(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], s
 
 
 # Operators of their own are whole for torch.compile, which would unroll the pieces, and fuse less, otherwise.
-_block = torch.library.custom_op('focalnet_mm::block', _compute_block, mutates_args=(), device_types='cpu')
+_block = custom_op('focalnet_mm::block', device_types='cpu')(_compute_block)
 
 
 @_block.register_fake
@@ -78,7 +79,7 @@ def _(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], scales: list[T
         [rows.new_empty(size, hidden, dtype=dtype) for size in sizes]).flatten()]
 
 
-@torch.library.custom_op('focalnet_mm::block_backward', mutates_args=(), device_types='cpu')
+@custom_op('focalnet_mm::block_backward', device_types='cpu')
 def _block_backward(grad: Tensor, x: Tensor, parameters: list[Tensor], kernels: list[Tensor], scales: list[Tensor],
                     drops: list[Tensor], kept: list[Tensor], eps: list[float], post_norm: bool,
                     normalize_modulator: bool, dtype: torch.dtype, wanted: list[bool]) -> list[Tensor]:

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch.utils.flop_counter import register_flop_formula
+from ....releases import register_flops
 
 __all__: list[str] = []
 
@@ -21,13 +20,13 @@ def _multiply_adds(x: Shape, parameters: Sequence[Shape], kernels: Sequence[Shap
     return layers, positions * sum(math.prod(kernel) for kernel in kernels)
 
 
-@register_flop_formula(torch.ops.focalnet_mm.block)
+@register_flops('block')
 def _forward(x: Shape, parameters: Sequence[Shape], kernels: Sequence[Shape], *args: Any, **kwargs: Any) -> int:
     layers, depthwise = _multiply_adds(x, parameters, kernels)
     return 2 * (sum(layers) + depthwise)
 
 
-@register_flop_formula(torch.ops.focalnet_mm.block_backward)
+@register_flops('block_backward')
 def _backward(grad: Shape, x: Shape, parameters: Sequence[Shape], kernels: Sequence[Shape], scales: Any, drops: Any,
               kept: Any, eps: Any, post_norm: bool, normalize: bool, dtype: Any, wanted: Sequence[bool],
               **kwargs: Any) -> int:
