@@ -92,7 +92,7 @@ def _(features: list[Tensor], boxes: Tensor, images: Tensor, levels: Tensor, siz
     return features[0].new_empty(boxes.shape[0], features[0].shape[1], *size)
 
 
-@torch.library.custom_op('focalnet_mm::present', mutates_args=())
+@custom_op('focalnet_mm::present')
 def present(boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Leave out the last places of a batch that no image has a box in, so that nothing is computed for them.
 
