@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
+import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -34,6 +36,8 @@ COMMANDS: dict[str, str | dict[str, str]] = {
     'grid': 'grid',
 }
 
+_DEPRECATED = 'pkg_resources is deprecated as an API'
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run what a command line says.
@@ -60,6 +64,7 @@ def run(module: str, argv: Sequence[str] | None = None, prog: str | None = None)
         argv: Its arguments; by default those that the process was started with.
         prog: What it calls itself in messages; by default the file that the process was started with.
     """
+    hide_deprecation()
     try:
         command = importlib.import_module(f'.{module}', __name__)
     except ModuleNotFoundError as error:
@@ -78,6 +83,15 @@ def run(module: str, argv: Sequence[str] | None = None, prog: str | None = None)
             raise
         raise SystemExit(1) from None
     finish(parser)
+
+
+def hide_deprecation() -> None:
+    """Hide, here and in processes that are started, that mmengine uses what setuptools takes away: it says so for
+    each config that it reads, and no user can do anything about it."""
+    warnings.filterwarnings('ignore', message=_DEPRECATED)
+    given, option = os.environ.get('PYTHONWARNINGS', ''), f'ignore:{_DEPRECATED}'
+    if option not in given.split(','):
+        os.environ['PYTHONWARNINGS'] = ','.join(filter(None, (given, option)))
 
 
 def _top_parser(prog: str, commands: Mapping[str, str | dict[str, str]]) -> argparse.ArgumentParser:

@@ -8,13 +8,15 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ['Made', 'check_folder', 'files_below', 'read_marker', 'replace_made', 'write_marker']
+__all__ = ['Made', 'changed_files', 'check_folder', 'files_below', 'read_marker', 'replace_made', 'write_marker']
 
 _FILES = 'files'
+# What an interrupted replacement was between: the settings before and those after.
+_UNFINISHED = 'unfinished'
 
 
 class Made(NamedTuple):
@@ -77,6 +79,34 @@ def write_marker(marker: Path, settings: Mapping[str, Any], files: Iterable[str]
     partial.replace(marker)
 
 
+def changed_files(folder: Path, made: Made, key: str, digest: Callable[[Path], str]) -> Iterator[str]:
+    """The files of a folder that are others than were made; removed ones are not.
+
+    Args:
+        folder: The folder.
+        made: What its marker says. After an interrupted replacement, each file may be as before or as after.
+        key: Of the settings which give digests by file.
+        digest: Of a file.
+
+    Yields:
+        Names relative to the folder.
+    """
+    known: dict[str, set[str]] = {}
+    for settings in _settings(made):
+        for name, value in (settings.get(key) or {}).items():
+            known.setdefault(name, set()).add(value)
+    for name, values in known.items():
+        if (folder / name).is_file() and digest(folder / name) not in values:
+            yield name
+
+
+def _settings(made: Made | None) -> list[dict[str, Any]]:
+    """What a folder was made with: of an interrupted replacement, all that it may be of."""
+    if made is None:
+        return []
+    return made.settings[_UNFINISHED] if isinstance(made.settings.get(_UNFINISHED), list) else [made.settings]
+
+
 def files_below(folder: Path) -> set[str]:
     """All files below a folder, relative to it."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob('*') if not path.is_dir()}
@@ -101,7 +131,8 @@ def replace_made(folder: Path, made: Path, marker: str) -> None:
         raise FileExistsError(f'{folder / foreign[0]} is in the way and is not of what was made here before: move it '
                               'away, or choose another folder.')
     # After an interruption all that is there is known as ours, and as unfinished.
-    write_marker(folder / marker, dict(version=None), old | new)
+    unfinished = _settings(before) + _settings(read_marker(made / marker))
+    write_marker(folder / marker, {'version': None, _UNFINISHED: unfinished}, old | new)
     above = {parent.as_posix() for name in new for parent in Path(name).parents}
     _remove(folder, old & above)
     # Each file is exchanged for its successor in one step, so that none is lost where this is interrupted.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
 
 from .. import __version__
-from ..data.made import files_below, read_marker, replace_made, write_marker
+from ..data.made import changed_files, files_below, read_marker, replace_made, write_marker
 from ..data.own import (
     FOLLOWING,
     OwnData,
@@ -38,6 +38,8 @@ from .sizing import Machine, find_machine
 
 __all__ = ['CONFIG', 'Options', 'Project', 'write_project']
 
+# What would end or change a string of a config, in which mmengine puts the path of the folder.
+_NO_PATH = ('"', '\\', '\n', '\r')
 CONFIG, _SPLIT, _MARKER = 'config.py', 'split.csv', 'focalnet-mm.json'
 
 
@@ -156,13 +158,17 @@ def _check_place(root: Path, out: Path, force: bool) -> None:
     """Check that a project may be written here, before hours of looking at pictures."""
     if out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f'--out {out} lies in {root}, where its files would be taken for data: name a folder outside.')
+    named = next((sign for sign in _NO_PATH if sign in os.path.abspath(out)), None)
+    if named:
+        raise ValueError(f'--out {out}: the path of the project, {os.path.abspath(out)!r}, holds {named!r}, which '
+                         'ends or changes what mmengine puts it into: name another folder.')
     if not out.exists():
         return
     if not out.is_dir():
         raise FileExistsError(f'--out {out} is a file: name a folder.')
     made = read_marker(out / _MARKER)
     if made is not None:
-        edited = [name for name in _edited(out, made.settings.get('content') or {}) if name != _SPLIT]
+        edited = [name for name in changed_files(out, made, 'content', sha256) if name != _SPLIT]
         if edited:
             raise FileExistsError(f'{out / edited[0]} was changed since it was written: move it away, or name another '
                                   'folder with --out.')
@@ -170,11 +176,6 @@ def _check_place(root: Path, out: Path, force: bool) -> None:
         raise FileExistsError(f'{out} holds a project: train it with focalnet-mm train {out / CONFIG}, or add --force '
                               f'to write it anew by its {_SPLIT}.' if made is not None else
                               f'{out} is not empty: name another folder with --out, or add --force.')
-
-
-def _edited(out: Path, content: dict[str, str]) -> Iterable[str]:
-    """The files of a project that are others than were written; removed ones are not."""
-    return (name for name, digest in content.items() if (out / name).is_file() and sha256(out / name) != digest)
 
 
 def _split(data: OwnData, file: Path, options: Options, tell: Callable[[str], None]) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,24 @@ def test_the_script_is_installed():
     for command in ([script], [sys.executable, '-m', 'focalnet_mm']):
         done = subprocess.run([*command, '--version'], text=True, capture_output=True, check=True)
         assert done.stdout == f'focalnet-mm {focalnet_mm.__version__}\n'
+
+
+def test_one_warning_of_the_libraries_is_hidden(monkeypatch):
+    """mmengine's, which it repeats for each config; here and in processes that are started."""
+    said = 'pkg_resources is deprecated as an API. See'
+    monkeypatch.setenv('PYTHONWARNINGS', 'error::DeprecationWarning')
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        cli.hide_deprecation()
+        cli.hide_deprecation()
+        for text in (said, 'another'):
+            warnings.warn(text, UserWarning, stacklevel=1)
+    assert [str(warning.message) for warning in caught] == ['another']
+    assert os.environ['PYTHONWARNINGS'].count('pkg_resources') == 1
+    code = f'import warnings; warnings.warn({said!r}, DeprecationWarning); warnings.warn("another")'
+    done = subprocess.run([sys.executable, '-S', '-c', code], text=True, capture_output=True, check=True)
+    assert said not in done.stderr
+    assert 'another' in done.stderr
 
 
 def test_help_lists_every_command(capsys):

@@ -6,15 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from focalnet_mm.data.made import files_below, replace_made, write_marker
+from focalnet_mm.data.made import changed_files, files_below, read_marker, replace_made, write_marker
 
 
 def fill(folder, content):
     for name, text in content.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    write_marker(folder / 'marker.json', dict(version=1), content)
+    write_marker(folder / 'marker.json', dict(version=1, content=content), content)
     return folder
+
+
+def edited(folder):
+    return list(changed_files(folder, read_marker(folder / 'marker.json'), 'content', Path.read_text))
 
 
 @pytest.mark.parametrize('after', range(12))
@@ -41,6 +45,11 @@ def test_nothing_is_lost_where_it_is_interrupted(after, tmp_path, monkeypatch):
             replace_made(folder, fill(tmp_path / 'first', new), 'marker.json')
         except KeyboardInterrupt:
             assert all((folder / name).read_text() in ('old', 'new') for name in kept)
+            # What is edited in between is seen, and neither what was made before nor what was made anew is.
+            assert edited(folder) == []
+            (folder / kept[0]).write_text('mine')
+            assert edited(folder) == kept[:1]
+            (folder / kept[0]).write_text('old')
         else:
             assert after > 5
     replace_made(folder, fill(tmp_path / 'second', new), 'marker.json')

@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,6 +127,50 @@ def test_places_that_cannot_be(new, forms, tmp_path):
     with pytest.raises(FileExistsError, match=r'--out .*file is a file: name a folder'):
         new('coco', tmp_path / 'file', **THIN)
     assert [path.name for path in tmp_path.iterdir()] == ['file']
+
+
+@pytest.mark.parametrize('name', ['a"b', 'a\\b', 'a\nb'])
+def test_names_that_no_config_can_hold(name, new, tmp_path):
+    with pytest.raises(ValueError, match=r'the path of the project, .*, holds .*: name another folder'):
+        new('coco', tmp_path / name / 'project', **THIN)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('name', ["a'b", 'a {{ b }}', '$HOME', 'a%sb', 'größe'])
+def test_names_that_a_config_can_hold(name, new, tmp_path):
+    cfg = load_config(str(new('coco', tmp_path / name, **THIN).config))
+    assert Path(cfg.val_dataloader.dataset.ann_file).is_file()
+
+
+def test_an_edit_after_an_interruption_is_not_replaced(new, tmp_path, monkeypatch):
+    new('coco', **THIN)
+    with monkeypatch.context() as patched:
+        patched.setattr('focalnet_mm.data.made._exchange', lambda *names: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            new('coco', force=True, **THIN)
+    with (tmp_path / 'project' / 'config.py').open('a') as file:
+        file.write('# mine\n')
+    with pytest.raises(FileExistsError, match=r'config\.py was changed since it was written'):
+        new('coco', force=True, **THIN)
+
+
+@pytest.mark.parametrize('broken', [False, True])
+def test_a_report_names_no_place_of_the_machine(broken, forms, tmp_path):
+    data = tmp_path / 'somebody' / 'pictures'
+    shutil.copytree(forms / 'coco', data)
+    if broken:
+        # Messages about files name them.
+        for number, path in enumerate(sorted(data.rglob('*.jpg'))[:3]):
+            path.write_bytes(path.read_bytes()[:300 if number else 0])
+    options = Options(fix=('unreadable', 'damaged') if broken else (), **THIN)
+    write_project(data, tmp_path / 'project', options, CPU, lambda line: None)
+    for name in ('report.html', 'report.json'):
+        text = (tmp_path / 'project' / name).read_text()
+        assert str(tmp_path) not in text
+        assert str(Path.home()) not in text
+    found = json.loads((tmp_path / 'project/report.json').read_text())
+    assert found['root'] == 'pictures'
+    assert all((data / entry['picture']).is_file() for entry in found['shown'])
 
 
 def test_kinds_to_fix_are_looked_at_first(new, monkeypatch):

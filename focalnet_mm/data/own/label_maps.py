@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Set
 from pathlib import Path
 
 import numpy as np
@@ -76,19 +77,20 @@ def value_of(number: int) -> int | tuple[int, int, int]:
 
 
 @functools.lru_cache(maxsize=200_000)
-def _content(path: Path, changed: int) -> tuple[tuple[int, int], frozenset[int]]:
+def _content(path: Path, changed: int) -> tuple[tuple[int, int], dict[int, int]]:
     values = _numbers(load_map(path))
-    return values.shape, frozenset(np.unique(values).tolist())
+    numbers, counts = np.unique(values, return_counts=True)
+    return values.shape, dict(zip(numbers.tolist(), counts.tolist()))
 
 
-def content_of(path: Path) -> tuple[tuple[int, int], frozenset[int]]:
-    """Height and width of a label map, and the values in it as :func:`numbers_of` gives them."""
+def content_of(path: Path) -> tuple[tuple[int, int], dict[int, int]]:
+    """Height and width of a label map, and how many pixels have each value, as :func:`numbers_of` gives them."""
     return _content(path, path.stat().st_mtime_ns)
 
 
-def numbers_of(path: Path) -> frozenset[int]:
+def numbers_of(path: Path) -> Set[int]:
     """The values in a label map; those of colours lie beyond those of greys."""
-    return content_of(path)[1]
+    return content_of(path)[1].keys()
 
 
 def labels_of(data: OwnData, picture: Picture) -> set[int]:

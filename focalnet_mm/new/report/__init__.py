@@ -16,6 +16,7 @@ from ...data.own.records import OwnData
 from ...data.pictures import printable
 from .checked import Checked, Finding, View, curve_of
 from .contents import Album, contents_of
+from .places import without_places
 from .sources import Files
 
 __all__ = ['Checked', 'Files', 'Finding', 'View', 'write_report']
@@ -55,6 +56,7 @@ def write_report(data: OwnData, folder: Path, tell: Callable[[str], None] = prin
         # First, since it is what a check is for, and its pictures are few.
         check = checked.contents(album) if checked else None
         contents: dict[str, Any] = dict(contents_of(data, album, files or Files(data), tell), check=check)
+        contents = without_places(contents, data, folder, checked.config if checked else None)
         text = json.dumps(contents, ensure_ascii=False, indent=1, allow_nan=False)
         (partial / 'report.json').write_text(text + '\n', encoding='utf-8')
         title = f'What is in {printable(data.root.name or data.root)}' if check is None else (

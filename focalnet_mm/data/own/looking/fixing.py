@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 
 from ..classes import relabel
 from ..headers import Header, read_header
-from ..label_maps import labels_of
+from ..label_maps import IGNORED, content_of, labels_of, number_of, value_of
 from ..masks import decode, encode, polygon_box, rle_box
 from ..records import Annotation, OwnData, Picture, Problem
 from .problems import KINDS, same_class
@@ -207,10 +209,44 @@ def _drop_classes(data: OwnData, problems: list[Problem], subjects: _Subjects) -
         _done(problems, 'mended')
 
 
+# A value is one that was compressed where it is this near to a listed one in each channel, or has so small a share.
+_NOISE, _RARE = 16, 0.005
+
+
+def _nearest_values(data: OwnData, problems: list[Problem], subjects: _Subjects) -> None:
+    """Take values of label maps that lie near a class, or are as rare as on blurred borders, for the nearest class."""
+    counts: Counter[int] = Counter()
+    for picture in data.pictures:
+        if picture.label_map is not None:
+            with contextlib.suppress(OSError, ValueError):
+                counts.update(content_of(picture.label_map)[1])
+    known = {number_of(value): label for value, label in data.map_values.items()}
+    lost = [number for number in counts if number not in known and number != IGNORED]
+    if not known or not lost:
+        return
+    classes, colours = np.array([_colour(number) for number in known]), np.array([_colour(number) for number in lost])
+    labels, total = list(known.values()), sum(counts.values())
+    mended = 0
+    for number, colour in zip(lost, colours):
+        distances = np.abs(classes - colour)
+        nearest = int((distances**2).sum(axis=1).argmin())
+        if distances[nearest].max() <= _NOISE or counts[number] < _RARE * total:
+            data.map_values[value_of(number)] = labels[nearest]
+            mended += 1
+    if mended:
+        _done(problems, 'mended')
+
+
+def _colour(number: int) -> tuple[int, int, int]:
+    value = value_of(number)
+    return (value,) * 3 if isinstance(value, int) else value
+
+
 _CURES: dict[str, Callable[[OwnData, list[Problem], _Subjects], None]] = dict(
     missing=_leave_out_pictures, unreadable=_leave_out_pictures, damaged=_leave_out_pictures,
     unloadable=_leave_out_pictures, exif=_exif, size=_size,
     corners=_corners, nan=_leave_out_objects, inverted=_mend_boxes(_exchange_sides), empty=_leave_out_objects,
     outside=_mend_boxes(_clip), repeated=_leave_out_objects, equal_names=_merge_classes, unused_class=_drop_classes,
     leak=_leave_out_pictures, near_leak=_leave_out_pictures, duplicate=_leave_out_pictures,
-    no_label=_leave_out_pictures, no_map=_leave_out_pictures, map_size=_leave_out_pictures)
+    no_label=_leave_out_pictures, no_map=_leave_out_pictures, map_size=_leave_out_pictures,
+    map_values=_nearest_values)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from ..classes import BACKGROUND
 from ..headers import large_pictures, read_header
-from ..label_maps import IGNORED, content_of, number_of, value_of
+from ..label_maps import IGNORED, content_of, load_map, number_of, value_of
 from .collecting import Collector
 from .folder import Folder, read_text, split_of
 from .image_sets import image_sets, split_in
@@ -31,6 +32,10 @@ _LISTS = ('classes.txt', 'labelmap.txt', 'labels.txt', 'class_dict.csv', 'classe
           'class_names.txt', '_classes.csv')
 # More values than that are no classes but depths, or colours blurred by JPEG.
 _MOST_CLASSES = 4096
+# Unknown values, up to which each is named.
+_FEW_VALUES = 16
+# How much a value of compressed maps may differ from the one that was meant.
+_NOISE = 16
 _LOSSLESS = ('.bmp', '.gif', '.pgm', '.png', '.ppm', '.tif', '.tiff')
 
 
@@ -49,14 +54,14 @@ def find_maps(folder: Folder, sure: bool = True) -> dict[Path, Path]:
         by_stem[_bare(path.stem)].append(path)
     pairs = {}
     for paths in by_stem.values():
-        possible = [path for path in paths if path.suffix.lower() in _LOSSLESS
+        possible = [path for path in paths if (sure or path.suffix.lower() in _LOSSLESS)
                     and not (sure and _says_nothing(folder.relative(path)))]
         for picture in paths if possible else ():
             maps = [path for path in possible if path != picture
                     and _belongs(folder.relative(picture), folder.relative(path), sure)]
             # Cityscapes has several maps of a picture: that with the numbers of training counts.
             maps = [path for path in maps if 'trainids' in path.stem.casefold()] or maps
-            if len(maps) == 1 and (sure or _is_map(maps[0])):
+            if len(maps) == 1 and (_is_flat(maps[0]) if sure else _is_map(maps[0])):
                 pairs[picture] = maps[0]
     # What is a map itself has none.
     taken = set(pairs.values())
@@ -95,6 +100,19 @@ def _belongs(picture: Path, other: Path, sure: bool) -> bool:
     return (named or words[1] or not sure) and not words[0]
 
 
+def _is_flat(path: Path) -> bool:
+    """Whether a picture that was compressed with loss has areas of one colour each, as no photo has."""
+    if path.suffix.lower() in _LOSSLESS:
+        return True
+    try:
+        values = load_map(path)
+    except ValueError:
+        return False
+    steps = np.diff(values.reshape(*values.shape[:2], -1), axis=1)
+    # Of photos of COCO one pixel in fifty equals its neighbour, of maps saved as JPEG more than half.
+    return bool((steps == 0).all(axis=2).mean() > 0.4)
+
+
 def _is_map(path: Path) -> bool:
     try:
         return read_header(path).mode in ('L', 'P', '1', 'I;16', 'I')
@@ -122,19 +140,20 @@ def read(out: Collector) -> None:
             out.note('map_size', f'{out.folder.relative(label_map)} has {width} × {height} pixels, {path.name} '
                      f'{picture.width} × {picture.height}', path)
         counts.update(numbers)
-        if len(counts) > _MOST_CLASSES:
-            raise ValueError(f'The label maps hold more than {_MOST_CLASSES} values, among them those of '
-                             f'{label_map}: were they saved as JPEG, or are they depths?')
     maps = set(pairs.values())
     without = [path for path in _pictures(out.folder) if path not in pairs and path not in maps]
     if without:
         out.tell(f'{len(without)} pictures have no label map, {out.folder.relative(without[0])} among them: passed by.')
-    _name_classes(out, sorted(counts), next(iter(pairs.values())))
+    _name_classes(out, counts, next(iter(pairs.values())))
+    _note_unknown(out, counts)
 
 
-def _name_classes(out: Collector, numbers: list[int], example: Path) -> None:
+def _name_classes(out: Collector, counts: Mapping[int, int], example: Path) -> None:
     """Say which value or colour is which class."""
-    listed = _class_list(out.folder)
+    listed, numbers = _class_list(out.folder), sorted(counts)
+    lossy = example.suffix.lower() not in _LOSSLESS
+    if (lossy and not any(entry.colour for entry in listed)) or (not listed and len(numbers) > _MOST_CLASSES):
+        numbers = _black_and_white(counts, example)
     greys = sorted({grey for number in numbers if (grey := _grey(number)) is not None})
     # Greys that were saved in three channels are numbers all the same, unless a list has colours.
     three = max(numbers, default=0) >= 1 << 24 and all(_grey(number) is not None for number in numbers) and (
@@ -166,10 +185,48 @@ def _name_classes(out: Collector, numbers: list[int], example: Path) -> None:
     if IGNORED in numbers and IGNORED not in out.map_values:
         out.tell(f'The value {IGNORED} of the label maps is taken for no class: where it is one, number the lines of '
                  f'the list of classes, "{IGNORED} name".')
-    known = {number_of(value) for value in out.map_values}
-    for number in sorted(set(values) - known):
-        out.note('map_values', f'the value {_title(number)} of label maps is in no list of classes: such pixels have '
-                 'none')
+
+
+def _black_and_white(counts: Mapping[int, int], example: Path) -> list[int]:
+    """Black and white, where compressed maps hold little else.
+
+    Raises:
+        ValueError: They hold more, so that nobody can tell which values were meant.
+    """
+    greys: Counter[int | None] = Counter()
+    for number, count in counts.items():
+        greys[_grey(number)] += count
+    near = sum(count for grey, count in greys.items()
+               if grey is not None and (grey <= _NOISE or grey >= IGNORED - _NOISE))
+    if near < 0.9 * _total(counts):
+        raise ValueError(f'The label maps, {example.name} among them, hold {len(counts)} values, as compressed or '
+                         'blurred maps and depths do: write a list of the classes with their colours, such as '
+                         'labelmap.txt, or save the maps as PNG.')
+    # As they are counted: in one channel or in three.
+    three = max(counts) >= 1 << 24
+    return [number_of((grey,) * 3) if three else grey for grey in (0, IGNORED)]
+
+
+def _total(counts: Mapping[int, int]) -> int:
+    """How many pixels these are."""
+    return sum(counts.values())
+
+
+def _note_unknown(out: Collector, counts: Mapping[int, int]) -> None:
+    """Say how many pixels are of no class: by value, or of many values by picture."""
+    known = {number_of(value) for value in out.map_values} | {IGNORED, number_of((IGNORED,) * 3)}
+    unknown = {number: count for number, count in counts.items() if number not in known}
+    if len(unknown) <= _FEW_VALUES:
+        for number, count in sorted(unknown.items()):
+            out.note('map_values', f'the value {_title(number)} of label maps is in no list of classes: its {count} '
+                     'pixels have none')
+        return
+    for picture in out.pictures.values():
+        found = content_of(picture.label_map)[1] if picture.label_map and picture.height else {}
+        if lost := {number: count for number, count in found.items() if number in unknown}:
+            out.note('map_values', f'{out.folder.relative(Path(str(picture.label_map)))} has {_total(lost)} of '
+                     f'{_total(found)} pixels of {len(lost)} values that are no class, as blurred and compressed '
+                     'maps have', picture.path)
 
 
 def _grey(number: int) -> int | None:

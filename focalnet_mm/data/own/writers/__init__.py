@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...made import files_below, read_marker, replace_made, write_marker
+from ...made import changed_files, files_below, read_marker, replace_made, write_marker
 from ..classes import as_task
 from ..records import SPLITS, OwnData, Picture
 from . import boxes, lists, maps, segments
@@ -121,10 +121,9 @@ def _check_folder(folder: Path) -> None:
     if made is None or made.files is None:
         raise FileExistsError(f'{folder} holds something else than annotations that were written here: choose another '
                               'folder.')
-    changed = [name for name, digest in made.settings.get('digests', {}).items()
-               if (folder / name).is_file() and _digest(folder / name) != digest]
+    changed = next(changed_files(folder, made, 'digests', _digest), None)
     if changed:
-        raise FileExistsError(f'{folder / changed[0]} was changed since it was written: choose another folder, or '
+        raise FileExistsError(f'{folder / changed} was changed since it was written: choose another folder, or '
                               'remove it if it is not needed.')
 
 
