@@ -83,7 +83,7 @@ def exports_table(groups: Sequence[Sequence[Row]], results: Mapping[str, Any]) -
             continue
         lines.append(f'| {names} | {found["size"]} | {found["bytes"] / 1e6:.0f} | {found["export"]:.0f} | '
                      f'{found["peak"] / 1e9:.1f} | {found["pytorch"]:.2f} | {found["onnxruntime"]:.2f} | '
-                     f'{found["words"]} |')
+                     f'{"" if found["holds"] else "differs: "}{found["words"]} |')
     return '\n'.join(lines) + '\n'
 
 
