@@ -288,7 +288,7 @@ class TestSegmenters:
     def test_random_start(self, tmp_path):
         """What predicts something else each time is refused by its name."""
         head = decode('LightHamHead', [1, 2, 3], ham_channels=16, ham_kwargs=dict(MD_R=4))
-        with pytest.raises(ValueError, match=r'x\.pt is not written, .* EncoderDecoder with LightHamHead, Levels depends'):
+        with pytest.raises(ValueError, match=r'x\.pt is not written, .* with LightHamHead, Levels depends on'):
             export_model(segmenter(head), tmp_path / 'x.pt', 'torchscript', tell=lambda _: None)
         assert not (tmp_path / 'x.pt').exists()
 
