@@ -58,7 +58,7 @@ def measure_export(config: str | Path, file: Path, size: tuple[int, int]) -> dic
     seconds, peak = time.perf_counter() - started, resident('VmHWM')
     part = exportable(model, 'model')
     picture = _picture(*_size(cfg, size))
-    batch = ImagePipeline(cfg)(picture[..., ::-1]).batch
+    batch = ImagePipeline(cfg)(np.ascontiguousarray(picture[..., ::-1])).batch
     shapes: dict[str, Tensor] = {}
     if part.carriers:
         meta = batch['data_samples'][0].metainfo
