@@ -91,7 +91,9 @@ def _measured(row: Row, out: Path) -> dict[str, Any]:
     folder = out / row.name
     result, files = folder / 'result.json', folder / 'files'
     result.unlink(missing_ok=True)
-    files.mkdir(parents=True, exist_ok=True)
+    # What a run that was killed has left.
+    shutil.rmtree(files, ignore_errors=True)
+    files.mkdir(parents=True)
     job = dict(config=str(shipped() / row.config), size=row.input_size, file=str(files / f'{row.name}.onnx'),
                result=str(result))
     try:
