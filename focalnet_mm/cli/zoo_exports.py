@@ -42,6 +42,7 @@ def main(args: argparse.Namespace, parser: Parser) -> None:
     (out / 'table.md').write_text(table, encoding='utf-8')
     print(table)
     print(out / 'table.md')
-    failed = [rows[0].name for rows in groups if isinstance(results[rows[0].name], str)]
-    if failed:
-        raise SystemExit(f'{parser.prog}: {len(failed)} of {len(groups)} models failed: {", ".join(failed)}.')
+    found = {rows[0].name: results[rows[0].name] for rows in groups}
+    wrong = [name for name, result in found.items() if isinstance(result, str) or not result['holds']]
+    if wrong:
+        raise SystemExit(f'{parser.prog}: {len(wrong)} of {len(groups)} models failed or differ: {", ".join(wrong)}.')

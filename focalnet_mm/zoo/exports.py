@@ -83,7 +83,7 @@ def exports_table(groups: Sequence[Sequence[Row]], results: Mapping[str, Any]) -
             continue
         lines.append(f'| {names} | {found["size"]} | {found["bytes"] / 1e6:.0f} | {found["export"]:.0f} | '
                      f'{found["peak"] / 1e9:.1f} | {found["pytorch"]:.2f} | {found["onnxruntime"]:.2f} | '
-                     f'{found["words"]} |')
+                     f'{"" if found["holds"] else "differs: "}{found["words"]} |')
     return '\n'.join(lines) + '\n'
 
 
@@ -91,7 +91,9 @@ def _measured(row: Row, out: Path) -> dict[str, Any]:
     folder = out / row.name
     result, files = folder / 'result.json', folder / 'files'
     result.unlink(missing_ok=True)
-    files.mkdir(parents=True, exist_ok=True)
+    # What a run that was killed has left.
+    shutil.rmtree(files, ignore_errors=True)
+    files.mkdir(parents=True)
     job = dict(config=str(shipped() / row.config), size=row.input_size, file=str(files / f'{row.name}.onnx'),
                result=str(result))
     try:

@@ -279,8 +279,8 @@ class TestSegmenters:
     def test_refined_points_elsewhere(self, to, tmp_path):
         """What a format cannot hold is refused at once: torch would try for minutes."""
         model = segmenter(POINTS, 'CascadeEncoderDecoder', num_stages=2)
-        with pytest.raises(ValueError, match=f'The CascadeEncoderDecoder with FPNHead, PointHead cannot be written as '
-                                             f'{to}, .*: try --to torchscript, or --part backbone'):
+        with pytest.raises(ValueError, match=f'The CascadeEncoderDecoder with FPNHead, PointHead, Levels cannot be '
+                                             f'written as {to}, .*: try --to torchscript, or --part backbone'):
             export_model(model, tmp_path / 'x', to, tell=lambda _: None)
         assert not list(tmp_path.iterdir())
         assert not exportable(model, 'backbone').formats
@@ -288,7 +288,7 @@ class TestSegmenters:
     def test_random_start(self, tmp_path):
         """What predicts something else each time is refused by its name."""
         head = decode('LightHamHead', [1, 2, 3], ham_channels=16, ham_kwargs=dict(MD_R=4))
-        with pytest.raises(ValueError, match=r'x\.pt is not written, .* EncoderDecoder with LightHamHead depends on'):
+        with pytest.raises(ValueError, match=r'x\.pt is not written, .* with LightHamHead, Levels depends on'):
             export_model(segmenter(head), tmp_path / 'x.pt', 'torchscript', tell=lambda _: None)
         assert not (tmp_path / 'x.pt').exists()
 

@@ -31,6 +31,15 @@ def test_objects_without_filling(tmp_path):
     assert {name: len(value) for name, value in fewer.items()} == dict(boxes=1, scores=1, labels=1, masks=1)
 
 
+def test_weights_that_were_left_behind(tmp_path):
+    model = onnx.load(exported.layers(tmp_path / 'x.onnx'))
+    onnx.save_model(model, tmp_path / 'y.onnx', save_as_external_data=True, location='y.onnx.data')
+    assert len(Runtime(tmp_path / 'y.onnx')(exported.pictures((8, 9)))) == 1
+    (tmp_path / 'y.onnx.data').rename(tmp_path / 'z.onnx.data')
+    with pytest.raises(ValueError, match=r'y.onnx could not be opened .* is not there or not whole .*: copy both'):
+        Runtime(tmp_path / 'y.onnx')
+
+
 def test_a_provider_that_does_not_start(tmp_path, monkeypatch):
     """onnxruntime itself goes on with the CPU."""
     import onnxruntime

@@ -16,7 +16,7 @@ from focalnet_mm.zoo.rows import read_zoo, select_rows
 from tests.helpers.tools import ROOT
 
 FOUND = dict(size='800×1216', bytes=2_500_000, export=61.4, peak=3.25e9, pytorch=1.5, onnxruntime=2.25,
-             difference=1e-6, words='100 of 100 objects found again')
+             difference=1e-6, holds=True, words='100 of 100 objects found again')
 CLASSIFIER = '''
 _base_ = 'mmpretrain::_base_/default_runtime.py'
 custom_imports = dict(imports=['focalnet_mm'], allow_failed_imports=False)
@@ -39,10 +39,10 @@ def rows(*names):
 
 def test_the_same_models():
     """Schedules and stochastic depth are of the training; variants and classes are not."""
-    names = ['maskrcnn_focalnet_t_1x', 'maskrcnn_focalnet_t_3x', 'maskrcnn_focalnet_t_srf_1x',
-             'dino_focalnet_l_fl4_5scale_o365', 'dino_focalnet_l_fl4_5scale_o365_coco']
-    groups = same_models(rows(*names))
-    assert [[row.name for row in group] for group in groups] == [names[:2], *([name] for name in names[2:])]
+    names = ['dino_focalnet_l_fl4_5scale_o365', 'dino_focalnet_l_fl4_5scale_o365_coco', 'maskrcnn_focalnet_t_1x',
+             'maskrcnn_focalnet_t_3x', 'maskrcnn_focalnet_t_srf_1x']
+    groups = sorted([row.name for row in group] for group in same_models(rows(*names)))
+    assert groups == [names[:1], names[1:2], names[2:4], names[4:]]
 
 
 @pytest.fixture
@@ -74,6 +74,8 @@ def test_finished_rows_are_kept(started, tmp_path):
     assert exports_table([first + other, second], results).splitlines()[2:] == [
         '| `maskrcnn_focalnet_t_1x`, `maskrcnn_focalnet_t_3x` | 800×1216 | 2 | 61 | 3.2 | 1.50 | 2.25 | 100 of 100 '
         'objects found again |', '| `sparsercnn_focalnet_t_3x` | | | | | | | failed: no / memory |']
+    results[second[0].name] = dict(FOUND, holds=False)
+    assert exports_table([second], results).endswith('| differs: 100 of 100 objects found again |\n')
 
 
 @pytest.mark.slow
@@ -84,13 +86,14 @@ def test_one_export(tmp_path, monkeypatch):
     found = measure_export(tmp_path / 'x.py', file, (32, 32))
     assert (found['size'], found['bytes']) == ('32×32', file.stat().st_size)
     assert 0 <= found['difference'] < 1e-4
+    assert found['holds']
     assert min(found[name] for name in ('export', 'peak', 'pytorch', 'onnxruntime')) > 0
     # What the picture is compared with is PyTorch's.
+    monkeypatch.setattr(export_run, 'export_model', lambda *args, **settings: None)
     part = export_run.exportable
     monkeypatch.setattr(export_run, 'exportable', lambda *args: part(*args)._replace(
         predict=lambda images: [torch.zeros(1, 7)]))
-    with pytest.raises(ValueError, match=r'y.onnx differs from PyTorch in a picture of 32 × 32 pixels'):
-        measure_export(tmp_path / 'x.py', tmp_path / 'out' / 'y.onnx', (32, 32))
+    assert not measure_export(tmp_path / 'x.py', file, (32, 32))['holds']
 
 
 def test_predictions_are_spread(thin_config):

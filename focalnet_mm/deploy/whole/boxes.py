@@ -70,7 +70,7 @@ def pick(rows: Tensor, index: Tensor) -> Tensor:
 def decode(coder: Any, priors: Tensor, deltas: Tensor, limits: Tensor) -> Tensor:
     """Boxes (N, …, 4) from priors and deltas of that shape, as a head's coder makes them."""
     from mmdet.models.task_modules.coders.delta_xywh_bbox_coder import delta2bbox
-    boxes = delta2bbox(priors.reshape(-1, 4), deltas.reshape(-1, 4), coder.means, coder.stds, clip_border=False,
+    boxes = delta2bbox(priors.flatten(0, -2), deltas.flatten(0, -2), coder.means, coder.stds, clip_border=False,
                        add_ctr_clamp=coder.add_ctr_clamp, ctr_clamp=coder.ctr_clamp).reshape(deltas.shape)
     return clip(boxes, limits) if coder.clip_border else boxes
 
@@ -102,8 +102,8 @@ def suppress(boxes: Boxes, settings: Any, iou_threshold: Tensor | None, most: in
 def roi_features(extractor: Any, features: Sequence[Tensor], boxes: Tensor) -> Tensor:
     """Features (N·K, C, h, w) within boxes (N, K, 4), each from the level of the pyramid that is for its size."""
     count, each = boxes.shape[:2]
-    images = torch.arange(count, device=boxes.device)[:, None].expand(count, each).reshape(-1)
-    flat = boxes.reshape(-1, 4)
+    images = torch.arange(count, device=boxes.device)[:, None].expand(count, each).flatten()
+    flat = boxes.flatten(0, 1)
     side = (flat[:, 2:] - flat[:, :2]).prod(1).sqrt() / extractor.finest_scale + 1e-6
     level = sum(((side >= 2**i).long() for i in range(1, extractor.num_inputs)), torch.zeros_like(images))
     layer = extractor.roi_layers[0]

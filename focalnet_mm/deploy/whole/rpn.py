@@ -46,7 +46,8 @@ def _best_anchors(head: Any, level: int, logits: Tensor, deltas: Tensor, anchors
 
 def as_rows(maps: Tensor, channels: int) -> Tensor:
     """(N, H·W·anchors, channels) of maps (N, anchors·channels, H, W)."""
-    return maps.permute(0, 2, 3, 1).reshape(maps.shape[0], -1, channels)
+    # Without a size of -1, which the export would have to divide open sizes for.
+    return maps.permute(0, 2, 3, 1).unflatten(3, (maps.shape[1] // channels, channels)).flatten(1, 3)
 
 
 def large_enough(boxes: Boxes, cfg: Any) -> Boxes:

@@ -65,8 +65,8 @@ class TwoStage(nn.Module):
         for stage, (head, extractor) in enumerate(zip(self.box_heads, self.box_extractors)):
             inside = self._features(extractor, features, boxes)
             logit, deltas = head(inside)
-            logits.append(logit.reshape(*shape, -1))
-            deltas = deltas.reshape(*shape, -1, 4)
+            logits.append(logit.unflatten(0, shape))
+            deltas = deltas.unflatten(0, shape).unflatten(2, (deltas.shape[1] // 4, 4))
             if stage + 1 < len(self.box_heads):
                 # As mmdet: of a softmax the logits, since small probabilities may all be 0.
                 ranks = _scores(head, logits[-1]) if head.custom_activation else logits[-1][..., :-1]
@@ -81,7 +81,7 @@ class TwoStage(nn.Module):
         found = []
         for head, extractor in zip(self.mask_heads, self.mask_extractors):
             logits = head(self._features(extractor, features, boxes))
-            logits = logits.reshape(*labels.shape, *logits.shape[1:])
+            logits = logits.unflatten(0, labels.shape)
             if not head.class_agnostic:
                 logits = logits.gather(2, labels[..., None, None, None].expand(-1, -1, 1, *logits.shape[3:]))
             found.append(logits[:, :, 0].sigmoid())
