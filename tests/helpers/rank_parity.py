@@ -57,7 +57,7 @@ def model_of(path):
             module.p = 0.
         if isinstance(module, nn.MultiheadAttention):
             module.dropout = 0.
-    cfg.optim_wrapper.optimizer = dict(type='SGD', lr=1e-3, momentum=0.9, weight_decay=0.)
+    cfg.optim_wrapper.optimizer = dict(type='SGD', lr=1e-4, momentum=0.9, weight_decay=0.)
     return cfg, model, dict(cfg.optim_wrapper)
 
 
@@ -78,7 +78,7 @@ def pictures(cfg, step, even):
 
 
 def trained(path, steps, even, rank=None):
-    """Losses of the first step, and the weights after the last; of a rank, with its half of each batch."""
+    """Losses of each step, and the weights before and after; of a rank, with its half of each batch."""
     cfg, model, wrapper = model_of(path)
     inner = model
     if rank is not None:
@@ -88,23 +88,25 @@ def trained(path, steps, even, rank=None):
     for module in inner.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
-    first = None
+    before = {name: tensor.detach().clone() for name, tensor in inner.named_parameters()}
+    found = []
     for step in range(steps):
         data = pictures(cfg, step % 5, even)
         if rank is not None:
             half = slice(rank * PICTURES // 2, (rank + 1) * PICTURES // 2)
             data = {key: value[half] for key, value in data.items()}
         losses = model.train_step(data, wrapper)
-        first = first or {name: value.item() for name, value in losses.items() if 'loss' in name and name != 'loss'}
-    return first, dict(inner.named_parameters())
+        found.append({name: value.item() for name, value in losses.items() if 'loss' in name and name != 'loss'})
+    return found, before, dict(inner.named_parameters())
 
 
 def both(path, steps, even=False):
     """Run a method in two processes and in one.
 
     Returns:
-        The losses of the first step whose mean of both is another than that of one process, each with how much,
-        relative to it; and how much the weights differ after the last, relative to the largest of their tensor.
+        The losses whose mean of both is once another than that of one process, each with the step and how much,
+        relative to it; how much the weights differ after the last, relative to the largest of their tensor; and
+        how much the steps have changed them.
     """
     with tempfile.TemporaryDirectory() as folder:
         children = []
@@ -112,18 +114,24 @@ def both(path, steps, even=False):
             children.append(os.fork())
             if not children[-1]:
                 _child(path, steps, even, rank, Path(folder))
-        losses, weights = trained(path, steps, even)
+        losses, before, weights = trained(path, steps, even)
         for child in children:
             assert os.waitpid(child, 0)[1] == 0, f'a process of {path} failed'
         ranks = [pickle.loads((Path(folder) / str(rank)).read_bytes()) for rank in range(2)]
     apart = {}
-    for name, one in losses.items():
-        mean = (ranks[0][0].get(name, 0.) + ranks[1][0].get(name, 0.)) / 2
-        if abs(mean - one) > 1e-5 * max(abs(one), 1e-3):
-            apart[name] = abs(mean - one) / max(abs(one), 1e-12)
-    far = max(((weights[name].detach() - torch.as_tensor(theirs)).abs().max()
-               / weights[name].detach().abs().max().clamp(min=1e-3)).item() for name, theirs in ranks[0][1].items())
-    return apart, far
+    for step, (one, *theirs) in enumerate(zip(losses, ranks[0][0], ranks[1][0]), 1):
+        for name, value in one.items():
+            difference = abs(sum(each.get(name, 0.) for each in theirs) / 2 - value) / max(abs(value), 1e-3)
+            if difference > 1e-5:
+                apart.setdefault(name, (step, difference))
+    far = max(_apart(weights[name], torch.as_tensor(theirs)) for name, theirs in ranks[0][1].items())
+    return apart, far, max(_apart(tensor, before[name]) for name, tensor in weights.items())
+
+
+def _apart(one, other):
+    """How far they are apart, relative to the largest value."""
+    one = one.detach()
+    return ((one - other).abs().max() / one.abs().max().clamp(min=1e-3)).item()
 
 
 def _child(path, steps, even, rank, folder):
@@ -132,7 +140,7 @@ def _child(path, steps, even, rank, folder):
         torch.set_num_threads(1)
         dist.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2,
                                 timeout=timedelta(minutes=10))
-        losses, weights = trained(path, steps, even, rank)
+        losses, _, weights = trained(path, steps, even, rank)
         found = losses, {name: tensor.detach().numpy() for name, tensor in weights.items()}
         (folder / str(rank)).write_bytes(pickle.dumps(found))
         dist.barrier()
@@ -149,9 +157,9 @@ def main():
     args = parser.parse_args()
     alike()
     for method in args.methods:
-        apart, far = both(METHODS[method], args.steps, args.even)
-        told = ', '.join(f'{name} {value:.1e}' for name, value in apart.items()) or 'all equal'
-        print(f'| {method} | {told} | {far:.1e} |', flush=True)
+        apart, far, moved = both(METHODS[method], args.steps, args.even)
+        told = ', '.join(f'{name} {value:.1e} (step {step})' for name, (step, value) in apart.items()) or 'all equal'
+        print(f'| {method} | {told} | {far:.1e} | {moved:.1e} |', flush=True)
 
 
 if __name__ == '__main__':
