@@ -83,7 +83,8 @@ FULL = dict(state_dict_type='FULL_STATE_DICT', state_dict_config=dict(type='Full
 def test_sharded_parameters(tmp_path):
     """mmengine's FSDPStrategy: what it saves is a checkpoint like any other, with the parameters put together."""
     def work(rank):
-        wrapper = dict(type='MMFullyShardedDataParallel', use_orig_params=True, device_id=torch.device('cpu'))
+        wrapper = dict(type='MMFullyShardedDataParallel', use_orig_params=True, device_id=torch.device('cpu'),
+                       auto_wrap_policy=dict(type='size_based_auto_wrap_policy', min_num_params=1000))
         runner = tiny_runner(
             tmp_path / 'work', epochs=1, kind=FlexibleRunner, launcher='pytorch',
             strategy=dict(type='FSDPStrategy', model_wrapper=wrapper, state_dict_cfg=FULL),
