@@ -42,6 +42,10 @@ def fit_to_machine(cfg: Config) -> None:
         raise ValueError(f'--launcher {cfg.launcher} needs GPUs, and there is none: use --launcher pytorch.')
     # mmengine would select a CUDA device in both places; it leaves processes alone that are connected already.
     torch.distributed.init_process_group('gloo')
+    wrapper = cfg.get('model_wrapper_cfg')
+    if wrapper and type_name(wrapper) != 'MMDistributedDataParallel':
+        print_log(f'No GPU: model_wrapper_cfg is MMDistributedDataParallel in place of {type_name(wrapper)}.',
+                  logger='current')
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False))

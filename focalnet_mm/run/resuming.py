@@ -29,6 +29,10 @@ _POINTER = 'last_checkpoint'
 _RUN = 'run.json'
 
 
+class AnotherModelError(ValueError):
+    """A checkpoint is whole, and of another model."""
+
+
 class Run(NamedTuple):
     """The run that a work dir belongs to."""
 
@@ -75,10 +79,11 @@ def find_newest(work_dir: str | os.PathLike, folder: str | os.PathLike, template
         The checkpoint, and why others are not taken.
 
     Raises:
+        AnotherModelError: There is none, but whole ones of another model.
         CodeError: One of them holds objects of classes that the program has not allowed.
     """
     run = Run.read(work_dir)
-    passed_over, steps = list[str](), dict[Path, int]()
+    passed_over, steps, others = list[str](), dict[Path, int](), list[Exception]()
     for path in candidates(work_dir, folder, template):
         try:
             # Their order first; the check sums of all tensors only of those that are to be taken. What is no archive
@@ -97,6 +102,11 @@ def find_newest(work_dir: str | os.PathLike, folder: str | os.PathLike, template
             return Found(path, passed_over)
         except (OSError, ValueError) as error:
             passed_over.append(str(error))
+            others.append(error)
+    # A start from scratch would write over what a slip in the config made another model.
+    for other in others:
+        if isinstance(other, AnotherModelError):
+            raise other
     return Found(None, passed_over)
 
 
@@ -110,7 +120,8 @@ def check_resumable(path: str | os.PathLike, model: nn.Module, optimizer: bool =
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is damaged, holds weights only, or is of another model.
+        AnotherModelError: It is of another model.
+        ValueError: It is damaged, or holds weights only.
     """
     try:
         content = load_pickle(Path(path))
@@ -128,7 +139,7 @@ def check_resumable(path: str | os.PathLike, model: nn.Module, optimizer: bool =
     different = [name for name in {**own, **theirs} if not comes_with_steps(name) and (
         name not in own or name not in theirs or own[name].shape != theirs[name].shape)]
     if different:
-        raise ValueError(f'{path} is of another model: {len(different)} of the {len(own)} tensors differ '
+        raise AnotherModelError(f'{path} is of another model: {len(different)} of the {len(own)} tensors differ '
                          f'({shorten(different)}), so it was not resumed; correct the config, or start from it with '
                          'load_from.')
 

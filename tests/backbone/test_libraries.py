@@ -5,11 +5,11 @@ import importlib
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from focalnet_mm import FocalNet
+from tests.helpers.forked import two_ranks
 
 SHALLOW = dict(embed_dims=16, depths=(1, 1, 2, 1))
 LINEAR = ('f', 'proj', 'fc1', 'fc2')
@@ -164,8 +164,6 @@ def train_sharded(rank, folder):
     from torch.distributed.fsdp import fully_shard
 
     from focalnet_mm.backbone.block import Block
-    torch.set_num_threads(1)
-    dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
     mesh = dist.init_device_mesh('cpu', (2,))
     default = pair(drop_path_rate=0.0)[0].train()
     for module in list(default.modules()):
@@ -174,7 +172,6 @@ def train_sharded(rank, folder):
     fully_shard(default, mesh=mesh)
     losses = train(default, rank)
     torch.save(losses, f'{folder}/{rank}.pt')
-    dist.destroy_process_group()
 
 
 def train(net, *ranks):
@@ -196,7 +193,7 @@ def train(net, *ranks):
 
 @pytest.mark.slow
 def test_fully_sharded_on_two_processes(tmp_path):
-    torch.multiprocessing.spawn(train_sharded, (str(tmp_path),), nprocs=2)
+    assert [status for status, _ in two_ranks(lambda rank: train_sharded(rank, tmp_path), tmp_path)] == [0, 0]
     expected = train(pair(drop_path_rate=0.0)[1].train(), 0, 1)
     found = [torch.load(tmp_path / f'{rank}.pt') for rank in range(2)]
     for step in range(2):

@@ -97,6 +97,8 @@ def test_step_and_prediction(path, batch, build, thin_config):
     losses.backward()
     assert torch.isfinite(losses)
     assert not [name for name, p in model.backbone.named_parameters() if p.grad is None or not p.grad.any()]
+    # So that several processes need no find_unused_parameters, which costs time at each step.
+    assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     wrapper.step()
     model.eval()
     predictions = model.test_step(batch(cfg))

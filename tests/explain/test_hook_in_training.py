@@ -2,7 +2,6 @@
 
 import copy
 import random
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +12,8 @@ from mmengine.registry import MODELS
 
 import focalnet_mm.explain.hook as hook_module
 from focalnet_mm.explain import FocalMapsHook, focal_maps
-from tests.helpers.tools import ROOT, run
+from tests.helpers import two_processes
+from tests.helpers.forked import two_ranks
 from tests.helpers.training import THIN, tiny_runner
 
 
@@ -194,9 +194,9 @@ class TestSemiSupervised:
 @pytest.mark.parametrize('way', ['ddp', 'fsdp1', 'fsdp2'])
 def test_two_processes(way, tmp_path):
     """Ranks with different numbers of images; 0 draws, and nobody waits for it."""
-    script = ROOT / 'tests' / 'helpers' / 'two_processes.py'
-    out = run(sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
-              script, way, tmp_path, PYTHONPATH=str(ROOT))
-    assert 'rank 0 drew 3 pictures, with the maps of the model' in out
-    assert 'rank 1 drew 0 pictures' in out
+    (drew, first), (none, second) = two_ranks(lambda rank: two_processes.main(way, tmp_path, rank), tmp_path)
+    out = first + second
+    assert (drew, none) == (0, 0), out
+    assert 'rank 0 drew 3 pictures, with the maps of the model' in first
+    assert 'rank 1 drew 0 pictures' in second
     assert 'could not' not in out

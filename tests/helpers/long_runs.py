@@ -59,9 +59,9 @@ class Sample:
 class Linear(BaseModel):
     """A norm, dropout and a layer; ``half`` computes in bfloat16, ``diverges`` is a step from which the loss is NaN."""
 
-    def __init__(self, dropout=0.5, half=False, diverges=None, **settings):
+    def __init__(self, dropout=0.5, half=False, diverges=None, width=2, **settings):
         super().__init__(**settings)
-        self.norm, self.layer = torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 2)
+        self.norm, self.layer = torch.nn.BatchNorm1d(8), torch.nn.Linear(8, width)
         self.dropout, self.half_, self.diverges = torch.nn.Dropout(dropout), half, diverges
         self.steps, self.masks = 0, []
 

@@ -1,8 +1,6 @@
-"""FocalMapsHook in two processes; the arguments are the way of sharing the model and a folder."""
+"""FocalMapsHook in two processes, between which a model is shared in one way or another."""
 
 import copy
-import datetime
-import sys
 from types import SimpleNamespace
 
 import torch
@@ -35,10 +33,8 @@ def shared(model, way):
     return fully_shard(model, mesh=mesh)
 
 
-def main(way, folder):
-    dist.init_process_group('gloo', timeout=datetime.timedelta(seconds=60))
-    torch.set_num_threads(1)
-    rank = dist.get_rank()
+def main(way, folder, rank):
+    """What each of them does."""
     torch.manual_seed(0)
     model = tiny_runner(f'{folder}/{rank}', launcher='none').model.eval()
     whole = copy.deepcopy(model)
@@ -69,8 +65,3 @@ def main(way, folder):
     # A process that had gone on alone would be found here.
     dist.barrier()
     print(f'rank {rank} drew {len(drawn)} pictures{right}', flush=True)
-    dist.destroy_process_group()
-
-
-if __name__ == '__main__':
-    main(*sys.argv[1:])

@@ -105,6 +105,14 @@ class TestFitToMachine:
         fit_to_machine(cfg)
         assert cfg.to_dict() == self.config('pytorch').to_dict()
 
+    def test_another_wrapper_is_told_of(self, monkeypatch, log):
+        monkeypatch.setattr('focalnet_mm.run.machine.get_device', lambda: 'cpu')
+        monkeypatch.setattr('torch.distributed.init_process_group', lambda *_: None)
+        cfg = Config(dict(launcher='pytorch', model_wrapper_cfg=dict(type='MMFullyShardedDataParallel')))
+        fit_to_machine(cfg)
+        assert cfg.model_wrapper_cfg.type == 'MMDistributedDataParallel'
+        assert 'No GPU: model_wrapper_cfg is MMDistributedDataParallel in place of MMFullyShardedDataParallel.' in log
+
     def test_evaluation_without_an_optimizer(self, monkeypatch):
         monkeypatch.setattr('focalnet_mm.run.machine.get_device', lambda: 'cpu')
         fit_to_machine(Config(dict(launcher='none')))

@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from focalnet_mm.cli.options import Parser, in_one_sentence
 from focalnet_mm.weights import read_model
+from tests.helpers import rank_parity
 from tests.helpers.forked import two_ranks
 from tests.helpers.long_runs import STEPS, Kill, long_run
 from tests.helpers.training import tiny_runner
@@ -75,6 +76,18 @@ def test_ranks_draw_differently(tmp_path):
     assert all(one != other for one, other in zip(first, second, strict=True))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(('method', 'differing'), [('ATSS', set()), ('Mask R-CNN', {'loss_mask'})])
+def test_two_ranks_are_one_with_twice_the_batch(method, differing, monkeypatch):
+    """But for losses that each process divides by a count of its own; `tests.helpers.rank_parity` runs all methods."""
+    rank_parity.alike(monkeypatch.setattr)
+    apart, far, rounding = rank_parity.both(rank_parity.METHODS[method], steps=2)
+    assert set(apart) == differing
+    assert rounding < 1e-5
+    assert (far < 1e-5) == (not differing)
+
+
+POLICY = 'torch.distributed.fsdp.wrap.size_based_auto_wrap_policy'
 FULL = dict(state_dict_type='FULL_STATE_DICT', state_dict_config=dict(type='FullStateDictConfig', rank0_only=True),
             optim_state_dict_config=dict(type='FullOptimStateDictConfig', rank0_only=True))
 
@@ -83,7 +96,8 @@ FULL = dict(state_dict_type='FULL_STATE_DICT', state_dict_config=dict(type='Full
 def test_sharded_parameters(tmp_path):
     """mmengine's FSDPStrategy: what it saves is a checkpoint like any other, with the parameters put together."""
     def work(rank):
-        wrapper = dict(type='MMFullyShardedDataParallel', use_orig_params=True, device_id=torch.device('cpu'))
+        wrapper = dict(type='MMFullyShardedDataParallel', use_orig_params=True, device_id=torch.device('cpu'),
+                       auto_wrap_policy=dict(type=POLICY, min_num_params=1000))
         runner = tiny_runner(
             tmp_path / 'work', epochs=1, kind=FlexibleRunner, launcher='pytorch',
             strategy=dict(type='FSDPStrategy', model_wrapper=wrapper, state_dict_cfg=FULL),

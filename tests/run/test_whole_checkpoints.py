@@ -96,6 +96,13 @@ class TestResume:
         assert taken == str(work_dir / 'epoch_1.pth')
         assert 'epoch_2.pth is of another model: 1 of the' in told[0]
 
+    def test_all_of_another_model(self, work_dir, log_of):
+        """A slip in the config is told, and does not write over them."""
+        before = {path: path.read_bytes() for path in work_dir.glob('*.pth')}
+        with pytest.raises(ValueError, match=r'epoch_2\.pth is of another model: 2 of the .* correct the config'):
+            resume(work_dir, log_of, model=dict(width=3))
+        assert {path: path.read_bytes() for path in work_dir.glob('*.pth')} == before
+
     @pytest.mark.parametrize('before', [None, 2])
     def test_a_buffer_that_a_step_makes(self, before, tmp_path, log_of):
         """Or resizes: mmengine resumes such a run, so it is of the same model."""
