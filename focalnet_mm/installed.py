@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -59,10 +60,11 @@ def _lacking(error: BaseException) -> str | None:
     name = getattr(error, 'name', None)
     if name == 'pkg_resources':
         return "mmengine needs pkg_resources, which setuptools 81 removed: pip install 'setuptools<81'"
-    if name == 'mmcv._ext' and isinstance(error, ModuleNotFoundError):
-        return ('mmcv is installed without its operators, as mmcv-lite is, or mmcv that was compiled where no torch was: '
-                'compile mmcv beside this torch')
     if name == 'mmcv._ext':
+        return ('mmcv is installed without its operators, as mmcv-lite is, or as mmcv that was compiled without torch: '
+                'compile mmcv beside this torch')
+    # Python names a library that does not load by its last part.
+    if name == '_ext' and 'mmcv' in os.path.normpath(getattr(error, 'path', None) or '').split(os.sep):
         return 'The operators of mmcv were compiled for another torch: compile mmcv anew beside this one'
     if 'torchvision::nms does not exist' in str(error):
         return ('torchvision was built for another torch, or for CUDA beside a torch without: install the one of the '

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -9,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from focalnet_mm.zoo.rows import read_zoo
 from tests.helpers.tools import ROOT
@@ -16,46 +18,59 @@ from tests.helpers.tools import ROOT
 pytestmark = pytest.mark.slow
 
 
+def tracked():
+    return set(subprocess.run(['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True,
+                              check=True).stdout.split('\0')) - {''}
+
+
 @pytest.fixture(scope='module')
 def built(tmp_path_factory):
-    """An sdist, and the wheel that is built from it."""
+    """An sdist, and the wheel that is built from it, of a checkout in which files lie that git does not track."""
+    checkout = tmp_path_factory.mktemp('checkout')
+    for name in tracked():
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, checkout / name)
+    for command in ('init', 'add -A'):
+        subprocess.run(['git', *command.split()], cwd=checkout, check=True, capture_output=True)
+    for name in ('tools/wandb.key', 'tools/mine.py', 'configs/mmdet/mine.py', 'focalnet_mm/mine.py', 'docs/mine.md'):
+        (checkout / name).touch()
     folder = tmp_path_factory.mktemp('dist')
-    done = subprocess.run([sys.executable, '-m', 'build', '--no-isolation', '--outdir', folder, ROOT],
+    done = subprocess.run([sys.executable, '-m', 'build', '--no-isolation', '--outdir', folder, checkout],
                           capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return next(folder.glob('*.tar.gz')), next(folder.glob('*.whl'))
 
 
-def files_of_the_repo(folder, *endings):
-    return {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob('*')
-            if path.suffix in endings or path.name in endings}
-
-
-def test_wheel_carries_what_mim_looks_for(built):
+def test_wheel_holds_the_package_and_what_mim_looks_for(built):
     with zipfile.ZipFile(built[1]) as wheel:
-        names = set(wheel.namelist())
-        metadata, scripts = (wheel.read(next(name for name in names if name.endswith(end))).decode()
+        names = {name for name in wheel.namelist() if '.dist-info/' not in name}
+        metadata, scripts = (wheel.read(next(name for name in wheel.namelist() if name.endswith(end))).decode()
                              for end in ('METADATA', 'entry_points.txt'))
-    expected = (files_of_the_repo('configs', '.py', '.yml', '.md') | files_of_the_repo('tools', '.py', '.sh', '.ipynb')
-                | {'model-index.yml'})
-    assert {f'focalnet_mm/.mim/{name}' for name in expected} == {name for name in names if '/.mim/' in name}
-    package = {name for name in files_of_the_repo('focalnet_mm', '.py', '.html', 'py.typed') if '/.mim/' not in name}
+    carried = {name for name in tracked() if name.startswith(('configs/', 'tools/')) or name == 'model-index.yml'}
+    package = {name for name in tracked() if name.startswith('focalnet_mm/')}
     assert 'focalnet_mm/backbone/compute/cpu/block.py' in package
-    assert package <= names
+    assert names == package | {f'focalnet_mm/.mim/{name}' for name in carried}
     assert 'focalnet-mm = focalnet_mm.cli:main' in scripts
     # A fork of an OpenMMLab library provides the same modules under another distribution's name.
     assert not any(name in line for line in metadata.splitlines() if line.startswith('Requires-Dist')
                    and 'extra ==' not in line for name in ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain'))
 
 
-def test_sdist_is_whole(built):
+def test_nothing_that_is_installed_is_replaced(built):
+    """Beside the oldest stack that is supported, each requirement is met by what is there."""
+    with zipfile.ZipFile(built[1]) as wheel:
+        metadata = wheel.read(next(name for name in wheel.namelist() if name.endswith('METADATA'))).decode()
+    required = [Requirement(line.partition(': ')[2]) for line in metadata.splitlines()
+                if line.startswith('Requires-Dist') and 'extra ==' not in line]
+    versions = dict(torch='2.0.1', numpy='1.26.4')
+    assert versions.keys() <= {each.name for each in required}
+    assert all(each.specifier.contains(versions.get(each.name, '0.0.1')) for each in required)
+
+
+def test_sdist_holds_what_git_tracks(built):
     with tarfile.open(built[0]) as sdist:
-        names = {name.split('/', 1)[1] for name in sdist.getnames() if '/' in name}
-    assert {'LICENSE', 'README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CITATION.cff', 'model-index.yml',
-            'mkdocs.yml', 'Makefile', 'requirements/runtime.txt'} <= names
-    for folder, endings in dict(configs=('.py', '.yml', '.md'), tools=('.py', '.sh', '.ipynb'),
-                                tests=('.py', '.json', '.md'), docs=('.md', '.jpg', '.js', '.css', '.py')).items():
-        assert files_of_the_repo(folder, *endings) <= names, folder
+        names = {member.name.split('/', 1)[1] for member in sdist.getmembers() if member.isfile()}
+    assert {name for name in names if '.egg-info/' not in name} - {'PKG-INFO', 'setup.cfg'} == tracked()
 
 
 @pytest.fixture(scope='module')

@@ -92,11 +92,9 @@ def fit_model(tensors: Mapping[str, Tensor], model: nn.Module, trained: Mapping[
             continue
         prefix = next((prefix for prefix in backbones if name.startswith(prefix)), None)
         try:
-            if prefix is None:
-                ready[name] = fit_encoding(name, tensor, own[name].shape)
-                fitted[name] = 'in the finer encoding of query positions'
-            else:
-                ready[name], fitted[name] = fit_tensor(name.removeprefix(prefix), tensor, own[name].shape)
+            ready[name], fitted[name] = (
+                (fit_encoding(name, tensor, own[name].shape), 'in the finer encoding of query positions')
+                if prefix is None else fit_tensor(name.removeprefix(prefix), tensor, own[name].shape))
         except ValueError:
             misfits.append(name)
     # Counters and the like land in anything. Semi-supervised models give each tensor to teacher and student themselves.

@@ -8,6 +8,7 @@ PyTorch's newer one does, and nothing else.
 from __future__ import annotations
 
 import _codecs
+import _compat_pickle
 import collections
 import inspect
 import pickle
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch._utils import IMPORT_MAPPING, NAME_MAPPING
 
 __all__ = ['load_restricted']
 
@@ -73,7 +73,8 @@ def load_restricted(path: Path, named: Mapping[str, Callable], map_location: Any
     reader: Any = types.SimpleNamespace(
         __name__=__name__, Unpickler=Reader, load=lambda file, **settings: Reader(file, **settings).load())
     mapped = dict(mmap=True) if mmap and 'mmap' in inspect.signature(torch.load).parameters else {}
-    return torch.load(path, map_location, reader, weights_only=False, **mapped)
+    # A path that is no text cannot be mapped before 2.2.
+    return torch.load(str(path), map_location, reader, weights_only=False, **mapped)
 
 
 # Python's own reader in Python, since that in C leaves no say in its operations.
@@ -86,9 +87,9 @@ class _Unpickler(_PythonUnpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         # Files are of protocol 2, in which names are those of Python 2.
-        if (module, name) in NAME_MAPPING:
-            module, name = NAME_MAPPING[module, name]
-        module = IMPORT_MAPPING.get(module, module)
+        if (module, name) in _compat_pickle.NAME_MAPPING:
+            module, name = _compat_pickle.NAME_MAPPING[module, name]
+        module = _compat_pickle.IMPORT_MAPPING.get(module, module)
         if f'{module}.{name}' not in self.allowed:
             raise pickle.UnpicklingError(f'Unsupported global: GLOBAL {module}.{name}')
         return self.allowed[f'{module}.{name}']

@@ -1,6 +1,7 @@
 """The benchmark measures what it says, prints one table and leaves its figures behind."""
 
 import json
+from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -101,7 +102,8 @@ def test_targets_go_where_the_images_are(monkeypatch):
 def test_a_device_with_a_number(monkeypatch):
     """cuda:1 is waited for, and its memory is measured, as cuda's is."""
     calls = []
-    monkeypatch.setattr(torch.accelerator, 'synchronize', lambda device: calls.append(str(device)))
+    monkeypatch.setattr(torch, 'accelerator', SimpleNamespace(
+        synchronize=lambda device: calls.append(str(device))), raising=False)
     for name in ('cpu', 'cuda:1', 'xpu'):
         wait_for(torch.device(name))
     assert calls == ['cuda:1', 'xpu']
