@@ -55,8 +55,9 @@ def write_report(data: OwnData, folder: Path, tell: Callable[[str], None] = prin
         album = Album(partial / 'report')
         # First, since it is what a check is for, and its pictures are few.
         check = checked.contents(album) if checked else None
-        contents: dict[str, Any] = dict(contents_of(data, album, files or Files(data), tell), check=check)
-        contents = without_places(contents, data, folder, checked.config if checked else None)
+        # What a check has found names paths as they are to be written into the config.
+        contents: dict[str, Any] = dict(
+            without_places(contents_of(data, album, files or Files(data), tell), data, folder), check=check)
         text = json.dumps(contents, ensure_ascii=False, indent=1, allow_nan=False)
         (partial / 'report.json').write_text(text + '\n', encoding='utf-8')
         title = f'What is in {printable(data.root.name or data.root)}' if check is None else (

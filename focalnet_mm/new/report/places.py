@@ -13,16 +13,15 @@ from ...data.pictures import printable
 __all__ = ['without_places']
 
 
-def without_places(contents: Any, data: OwnData, folder: Path, config: str | None = None) -> Any:
-    """Contents in which paths start at the data, the report or the config, and of other folders names alone are left.
+def without_places(contents: dict[str, Any], data: OwnData, folder: Path) -> dict[str, Any]:
+    """Contents in which paths start at the data or the report, and of other folders names alone are left.
 
     Args:
         contents: Of dicts, lists, texts and numbers.
         data: The data set, whose folder and pictures are named in them.
         folder: Where the report lies.
-        config: Path of the config, if it is about one.
     """
-    places = {data.root, folder, *([Path(config).parent] if config else []), Path.cwd(), Path.home(),
+    places = {data.root, folder, Path.cwd(), Path.home(),
               *(picture.path.parent for picture in data.pictures if not picture.path.is_relative_to(data.root))}
     places |= {place.resolve() for place in places}
     known = sorted({printable(os.path.abspath(place)) for place in places} - {'/'}, key=len, reverse=True)

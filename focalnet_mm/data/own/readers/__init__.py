@@ -99,7 +99,11 @@ def read_data(root: str | os.PathLike, format: str | None = None, tell: Callable
         raise ValueError(f'{folder.root} is not in the format {format} ({_FORMATS[format].holds}); it looks like '
                          f'{" and ".join(found) or "none that is known"}.')
     out = Collector(folder, tell)
-    _FORMATS[format].read(out)
+    try:
+        _FORMATS[format].read(out)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(f'{folder.root} holds annotations that are not as the form {format} has them '
+                         f'({type(error).__name__}: {error}): export them anew, or mend the entry.') from error
     data = out.finish(format)
     if not data.pictures:
         raise ValueError(f'{folder.root} holds annotations in the format {format}, but of no picture.')

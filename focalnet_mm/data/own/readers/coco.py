@@ -26,7 +26,9 @@ def coco_files(folder: Folder) -> list[Path]:
 
 def read(out: Collector) -> None:
     """Read all files of a folder; of several about the same pictures, those that tell most."""
-    files = {path: out.folder.load_json(path) for path in coco_files(out.folder)}
+    files = {path: {**content, **{key: out.objects(content[key], f'the {key} of {path.name}')
+                                  for key in ('images', 'annotations', 'categories')}}
+             for path in coco_files(out.folder) for content in [out.folder.load_json(path)]}
     chosen = _choose(files, out)
     labels = {path: _declare(content, out) for path, content in chosen.items()}
     for above in sorted({name for content in chosen.values() if (name := _project(content)) is not None}):

@@ -62,6 +62,21 @@ class Collector:
         """Note a problem."""
         self.problems.append(Problem(kind, text, picture, annotation, done, said))
 
+    def objects(self, items: Any, where: str) -> list[dict[str, Any]]:
+        """The objects of a JSON's list; what is none is noted, and left out.
+
+        Args:
+            items: What should be a list of objects.
+            where: What it is, for a message.
+        """
+        if not isinstance(items, list):
+            items = [items]
+        odd = [number for number, item in enumerate(items) if not isinstance(item, dict)]
+        if odd:
+            self.note('malformed', f'{len(odd)} entries of {where}, number {odd[0]} among them, are no objects of JSON',
+                      done='left out')
+        return [item for item in items if isinstance(item, dict)]
+
     def declare(self, names: Iterable[str]) -> None:
         """Take a list of classes whose order is given; equal names stay apart."""
         for name in map(str, names):

@@ -33,7 +33,10 @@ def read(out: Collector) -> None:
     for path in out.track(labelme_files(out.folder), 'Reading annotations'):
         content = out.folder.load_json(path)
         # All but the picture itself, which is not needed.
-        contents.append((path, {key: value for key, value in content.items() if key != 'imageData'}))
+        content = {key: value for key, value in content.items() if key != 'imageData'}
+        flags = content.get('flags')
+        contents.append((path, {**content, 'shapes': out.objects(content['shapes'], f'the shapes of {path.name}'),
+                                'flags': flags if isinstance(flags, dict) else {}}))
     for path in out.folder.ending('.json'):
         if out.folder.outline(path) == Outline():
             out.note('malformed', f'{out.folder.relative(path)} is no JSON of an object', done='left out')
@@ -59,7 +62,7 @@ def _read_shapes(out: Collector, picture: Picture, shapes: list[Mapping[str, Any
             out.note('malformed', f'shape {number} of {where} is no object: {error}', picture.path, done='left out')
             continue
         group = shape.get('group_id')
-        key = number if group is None else (shape.get('label'), group)
+        key = number if group is None else (str(shape.get('label')), str(group))
         groups.setdefault(key, [str(shape.get('label'))]).append(found)
     for label, *parts in groups.values():
         polygons = [polygon for _, found in parts if isinstance(found, list) for polygon in found]

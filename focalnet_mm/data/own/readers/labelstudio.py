@@ -35,7 +35,9 @@ def labelstudio_files(folder: Folder) -> list[Path]:
 def read(out: Collector) -> None:
     """Read all files of a folder; of several annotations of a task the first that was not cancelled."""
     files = labelstudio_files(out.folder)
-    tasks = [(path, task) for path in files for task in out.folder.load_json(path)]
+    tasks = [(path, task) for path in files
+             for task in out.objects(out.folder.load_json(path), f'the tasks of {path.name}')
+             if isinstance(task.get('data'), dict) and isinstance(task.get('annotations'), list)]
     for name in sorted({name for _, task in tasks for result in _results(task) for name in _names(result)}):
         out.label(name)
     out.gathered = True
