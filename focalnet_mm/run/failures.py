@@ -54,7 +54,8 @@ def tells_itself(error: BaseException) -> bool:
 
 def is_lost_peer(error: BaseException) -> bool:
     """Whether a process of several fails because another one has ended."""
-    return bool(_LOST.search(str(error)))
+    # Python's own pipes, as those to workers, break with other errors.
+    return isinstance(error, RuntimeError) and bool(_LOST.search(str(error)))
 
 
 def first_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 __all__ = ['keep_writing']
 
-_DRAWING = ('add_scalar', 'add_scalars', 'add_image')
+_DRAWING = ('add_scalar', 'add_scalars', 'add_image', 'close')
 
 
 def keep_writing(runner: Runner) -> None:
@@ -22,7 +22,7 @@ def keep_writing(runner: Runner) -> None:
         runner: The runner, whose visualizer and log files are changed in place.
     """
     for name in _DRAWING:
-        setattr(runner.visualizer, name, _going_on(getattr(runner.visualizer, name), runner))
+        setattr(runner.visualizer, name, _going_on(getattr(runner.visualizer, name), name, runner))
     for handler in runner.logger.handlers:
         if isinstance(handler, logging.FileHandler):
             # Python prints a traceback for each line otherwise.
@@ -42,9 +42,9 @@ class _Once:
             self._runner.logger.error(f'{self._what} could not be written: {error}. The training goes on.')
 
 
-def _going_on(function: Callable[..., Any], runner: Runner) -> Callable[..., Any]:
+def _going_on(function: Callable[..., Any], name: str, runner: Runner) -> Callable[..., Any]:
     """The function, where a disk that is full ends nothing."""
-    tell = _Once(runner, 'Values or pictures')
+    tell = _Once(runner, f'Values or pictures ({name})')
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -76,7 +76,7 @@ def pictures(cfg, step, even):
     if cfg.default_scope == 'mmdet':
         from mmdet.testing import demo_mm_inputs
         data = demo_mm_inputs(PICTURES, image_shapes=[(3, _SIZE, _SIZE)] * PICTURES,
-                              num_items=[2] * PICTURES if even else [2, 3, 1, 4], num_classes=5,
+                              num_items=[2] * PICTURES if even else [2, 3, 1, 1], num_classes=5,
                               with_mask=True, with_semantic='panoptic_head' in cfg.model)
         # It draws the same each time.
         return dict(data, inputs=[picture.roll(step, -1) for picture in data['inputs']])

@@ -5,7 +5,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, build_from_cfg
 
 from focalnet_mm.run.config import load_config
-from focalnet_mm.run.failures import explain_failure, explain_missing
+from focalnet_mm.run.failures import explain_failure, explain_missing, is_lost_peer
 
 CONFIG = '''
 data_root = 'data/coco/'
@@ -155,3 +155,12 @@ class TestFailure:
 
     def test_what_a_command_calls_its_own(self):
         assert explain_failure(RuntimeError('one'), ours=(RuntimeError,)) == 'one'
+
+
+@pytest.mark.parametrize(('error', 'lost'), [
+    (RuntimeError('[gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:1: Connection reset by peer'), True),
+    (RuntimeError('mat1 and mat2 shapes cannot be multiplied'), False), (BrokenPipeError(32, 'Broken pipe'), False)])
+def test_a_process_that_waits_for_another_in_vain(error, lost):
+    """Where it has ended; a pipe to a worker is another matter."""
+    assert is_lost_peer(error) == lost
+    assert explain_failure(error).startswith('another process has ended') == lost

@@ -44,6 +44,15 @@ class TestLoadConfig:
         assert load_config(config, dict(work_dir='x')).work_dir == 'x'
         assert load_config(config, dict(work_dir='x'), work_dir='y').work_dir == 'y'
 
+    def test_a_data_root_that_moves_nothing(self, tmp_path, log):
+        (tmp_path / 'x.py').write_text("model = dict(type='x')\n")
+        load_config(str(tmp_path / 'x.py'), dict(data_root='/my/coco'))
+        assert any('x.py has no data_root that --cfg-options could move: set the' in line for line in log)
+
+    def test_a_folder(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match='is a folder: give the path of a config file'):
+            load_config(str(tmp_path))
+
     @pytest.mark.parametrize('root', ['/my/coco', '/my/coco/'])
     def test_data_root_moves_everything_below_it(self, config, root):
         cfg = load_config(config, {'data_root': root, 'val_dataloader.dataset.ann_file': 'mini.json'})

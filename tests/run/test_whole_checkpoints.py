@@ -296,11 +296,12 @@ class TestFullDisk:
                     limit(resource.RLIM_INFINITY)
 
         runner = long_run(tmp_path, kill=Room(), ema=False)
-        runner.visualizer.add_image = Mock(side_effect=OSError(28, 'No space left'))
+        # As TensorBoard's, which tells at its end what its thread could not write.
+        runner.visualizer.add_image = runner.visualizer.close = Mock(side_effect=OSError(28, 'No space left'))
         told = log_of(runner)
         runner.train()
         assert Run.read(tmp_path).name == torch.load(tmp_path / 'epoch_3.pth', weights_only=False)[STATE]['run']
-        for found in ('run.json in ', 'Values or pictures could not be written: ', '.log could not be written: '):
+        for found in ('run.json in ', 'Values or pictures (add_image) could not be', '.log could not be written: '):
             assert len([line for line in told if found in line]) == 1, (found, told)
         assert 'Logging error' not in capfd.readouterr().err
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from mmengine import fileio
 from mmengine.config import Config
@@ -151,12 +153,27 @@ def of_objects(part: Items) -> Iterator[Finding]:
         yield from _of_entries(part, path, content)
         listed_there = sum(each.get('image_id') in loaded and each.get('category_id') in set(part.dataset.cat_ids)
                            for each in content.get('annotations') or () if not each.get('ignore'))
+    yield from _of_other_names(part)
     told = 'boxes that are empty, less than a pixel wide or high, or outside their picture: correct them there.'
     if listed_there and not any(loaded.values()):
         yield Finding('error', f'{part.key} leaves out all {listed_there} objects of {path}, {told}')
     elif listed_there and listed_there > sum(loaded.values()):
         yield Finding('warning', f'{part.key} leaves out {listed_there - sum(loaded.values())} of the {listed_there} '
                       f'objects of {path}, {told}')
+
+
+def _of_other_names(part: Items) -> Iterator[Finding]:
+    """Objects in XML whose names are no classes, which may be meant so, or be slips."""
+    files = [str(info['xml_path']) for info in part.infos() if info.get('xml_path')]
+    if not part.classes or not files:
+        return
+    found = Counter[str]()
+    for file in files[:_MOST_LABEL_MAPS]:
+        root = ElementTree.fromstring(fileio.get_text(file, backend_args=getattr(part.dataset, 'backend_args', None)))
+        found.update(str(name.text) for name in root.iterfind('object/name') if name.text not in part.classes)
+    if found:
+        yield Finding('note', f'{part.key} leaves out {found.total()} objects, whose names are none of its classes '
+                      f'({listed(list(found))}).')
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,9 @@ from tests.helpers import wrong_annotations
 
 SPREAD = (('coco', 'unknown category'), ('coco', 'polygon of two points'), ('coco', 'all crowd'), ('coco', 'no box'),
           ('coco', 'cut'), ('coco', 'two categories of a name'), ('panoptic', 'a segment that the map lacks'),
-          ('voc', 'cut'), ('maps', 'another size'), ('maps', 'cut'), ('list', 'negative label'))
+          ('voc', 'cut'), ('voc', 'unknown class'),
+          ('maps', 'another size'), ('maps', 'cut'),
+          ('list', 'negative label'))
 
 
 @pytest.mark.parametrize(('form', 'damage'), SPREAD)
