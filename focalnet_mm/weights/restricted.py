@@ -37,7 +37,7 @@ _ADDED = {
     'builtins.bytearray': bytearray,
     'builtins.set': set,
     'builtins.complex': complex,
-    **{str(kind): kind for kind in vars(torch).values() if isinstance(kind, torch.dtype)},
+    **{str(kind): kind for kind in vars(torch).values() if isinstance(kind, (torch.dtype, torch.qscheme))},
     **{f'torch._utils.{name}': getattr(torch._utils, name) for name in (
         '_rebuild_parameter_with_state', '_rebuild_qtensor', '_rebuild_sparse_csr_tensor', '_rebuild_nested_tensor',
         '_rebuild_device_tensor_from_numpy') if hasattr(torch._utils, name)},

@@ -7,6 +7,7 @@ import torch
 from mmengine.registry import MODELS
 
 from focalnet_mm import FocalNet
+from focalnet_mm.releases import HAS_OPERATORS
 
 THIN = dict(embed_dims=8, depths=(1, 1, 2, 1))
 
@@ -265,6 +266,8 @@ class TestTorchFeatures:
     @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
     @pytest.mark.parametrize('arch', ['tiny-lrf', 'huge-fl4'])
     def test_autocast(self, arch, dtype, relative_error):
+        if dtype == torch.float16 and not HAS_OPERATORS:
+            pytest.skip('autocast of an old torch computes in bfloat16 alone on CPUs')
         net, image = thin(arch), torch.rand(1, 3, 64, 96)
         for parameter in net.parameters():
             torch.nn.init.normal_(parameter, std=0.1)
