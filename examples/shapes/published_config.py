@@ -3,7 +3,7 @@
 _base_ = './_base_/maskrcnn_focalnet_t_1x.py'
 
 project = "{{ fileDirname }}/"  # this folder, wherever it is moved to
-data_root = '/data/shapes/'  # the pictures stay here; --cfg-options data_root=DIR moves it
+data_root = project + 'pictures/'  # the pictures stay here; --cfg-options data_root=DIR moves it
 work_dir = project + 'work_dir'
 
 classes = ('circle', 'square', 'triangle', 'star', 'cross')

@@ -70,7 +70,7 @@ class Method(NamedTuple):
 
 METHODS = {
     'atss': Method('mmdet/atss_focalnet_t_shapes.py', 'boxes', 'coco/bbox_mAP_50', 50),
-    'sparsercnn': Method('mmdet/sparsercnn_focalnet_t_shapes.py', 'boxes', 'coco/bbox_mAP_50', 80),
+    'sparsercnn': Method('mmdet/sparsercnn_focalnet_t_shapes.py', 'boxes', 'coco/bbox_mAP_50', 80, 2.5e-4),
     'dino': Method('mmdet/dino_focalnet_t_shapes.py', 'boxes', 'coco/bbox_mAP_50', 50),
     'maskrcnn': Method('mmdet/maskrcnn_focalnet_t_shapes.py', 'instances', 'coco/segm_mAP_50', 40),
     'cascade': Method('mmdet/cascade_maskrcnn_focalnet_t_shapes.py', 'instances', 'coco/segm_mAP_50', 40),

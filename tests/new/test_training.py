@@ -10,6 +10,7 @@ from focalnet_mm.new.project import Options, write_project
 from focalnet_mm.run.checks import build_runner
 from focalnet_mm.run.config import load_config
 from focalnet_mm.run.machine import fit_to_machine
+from tests.helpers import own_table
 from tests.helpers.projects import CPU
 from tests.helpers.tools import ROOT
 
@@ -62,3 +63,10 @@ def test_it_learns(tmp_path):
     run.train()
     trained = run.test()['accuracy/top1']
     assert untrained < 70 < trained
+
+
+@pytest.mark.train
+@pytest.mark.parametrize(('method', 'form', 'epochs'), [('upernet', 'labelme polygons', 12)])
+def test_a_cell_of_the_table(method, form, epochs, tmp_path):
+    cell = own_table.measure(method, form, tmp_path, epochs)
+    assert cell.before < cell.after

@@ -137,3 +137,33 @@ def test_what_annotations_seem_to_be(name, content, said, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=said):
         read_data(tmp_path, tell=lambda line: None)
+
+
+@pytest.mark.parametrize('odd', [None, 'x', 3, []])
+@pytest.mark.parametrize('form', ['images', 'annotations', 'categories', 'shapes', 'tasks'])
+def test_entries_that_are_no_objects(form, odd, tmp_path):
+    """One odd entry costs itself alone, and is said."""
+    own.picture(tmp_path / 'a.jpg', HEIGHT, WIDTH)
+    if form == 'shapes':
+        content = dict(imagePath='a.jpg', shapes=[dict(label='a', points=POINTS), odd])
+    elif form == 'tasks':
+        labelstudio(tmp_path, dict(type='polygonlabels', value=dict(points=POINTS, polygonlabels=['a'])))
+        content = [*json.loads((tmp_path / 'tasks.json').read_text()), odd]
+        (tmp_path / 'tasks.json').unlink()
+    else:
+        content = dict(images=[dict(id=1, file_name='a.jpg')], categories=[dict(id=1, name='a')],
+                       annotations=[dict(id=1, image_id=1, category_id=1, bbox=[1, 2, 30, 40])])
+        content[form].append(odd)
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    data = read_data(tmp_path, tell=lambda line: None)
+    assert (data.classes, len(data.pictures[0].annotations)) == (['a'], 1)
+    assert [problem.kind for problem in data.problems] == ['malformed']
+
+
+def test_what_is_not_as_the_form_has_it(tmp_path):
+    own.picture(tmp_path / 'a.jpg', HEIGHT, WIDTH)
+    (tmp_path / 'a.json').write_text(json.dumps(dict(
+        images=[dict(id=[1], file_name='a.jpg')], categories=[dict(id=1, name='a')],
+        annotations=[dict(id=1, image_id=1, category_id=1, bbox=[1, 2, 30, 40])])))
+    with pytest.raises(ValueError, match=r'not as the form coco has them .*: export them anew, or mend the entry'):
+        read_data(tmp_path, tell=lambda line: None)
