@@ -32,8 +32,8 @@ def worthless(tensors: Mapping[str, Tensor]) -> list[str]:
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or not tensor.numel():
             continue
-        # In one pass over the values, and without memory for as many answers.
-        least, greatest = (tensor.float() if tensor.element_size() < 2 else tensor.detach()).aminmax()
+        # In one pass over the values, and without memory for as many answers; an old PyTorch has none for float16.
+        least, greatest = (tensor.float() if tensor.element_size() <= 2 else tensor.detach()).aminmax()
         if not (least.isfinite() and greatest.isfinite()):
             infinite.append(name)
         elif tensor.dim() > 1 and least == 0 == greatest:

@@ -80,7 +80,8 @@ def load_pickle(path: Path, map_location: Any = 'cpu', mmap: bool = True, check:
     except ForgedError:
         raise
     except OSError as error:
-        if error.errno == errno.ENOMEM:
+        # Before Python 3.11 an archive with a wrong offset is read from before its beginning.
+        if error.errno in (errno.ENOMEM, errno.EINVAL):
             raise _explain(path, error) from error
         raise
     except RecursionError:
