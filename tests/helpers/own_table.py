@@ -229,7 +229,12 @@ def main():
     for method, form in CELLS:
         if args.only in f'{method}, {form}':
             with tempfile.TemporaryDirectory() as folder:
-                cell = measure(method, form, Path(folder), args.epochs)
+                try:
+                    cell = measure(method, form, Path(folder), args.epochs)
+                except RuntimeError as error:
+                    # One cell that diverges does not end the table.
+                    print(f'| {method} | {form} | {str(error).splitlines()[0]} | | | |', flush=True)
+                    continue
             print(f'| {method} | {form} | {cell.metric} | {cell.before:.1f} | {cell.after:.1f} | '
                   f'{cell.seconds:.0f} |', flush=True)
 
