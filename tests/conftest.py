@@ -1,6 +1,7 @@
 import functools
 import logging
 import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,9 @@ mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
 # Each runner asks compilers for their versions, and each data set has all objects of the process looked through.
 mmengine.runner.runner.collect_env = functools.cache(mmengine.runner.runner.collect_env)
 mmengine.dataset.base_dataset.gc = SimpleNamespace(collect=lambda: 0)
+# A shell without job control starts what runs in the background with Ctrl-C ignored, and commands inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tests run in parallel, a process a core.
 torch.set_num_threads(1)
 # What tests/backbone/compute/test_machines.py asks for.
