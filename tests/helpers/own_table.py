@@ -150,7 +150,10 @@ def measure(method, form, folder, epochs=None):
                      epochs or settings.epochs)
         torch.manual_seed(0)
         return build_runner(cfg)[0]
-    before = _metric(runner('before').test(), settings.metric)
+    untrained = runner('before')
+    # A test alone leaves the boxes that Sparse R-CNN starts from as random numbers.
+    untrained.model.init_weights()
+    before = _metric(untrained.test(), settings.metric)
     run = runner('after')
     run.train()
     after = _metric(run.test(), settings.metric)
