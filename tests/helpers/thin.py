@@ -37,11 +37,6 @@ def thin_config(path):
     if model.type == 'CascadeRCNN':
         for stage in model.train_cfg.rcnn:
             stage.sampler.num = 32
-    if model.type == 'DINO':
-        # Two layers, since what one layer hands to the next is part of the method.
-        model.encoder.num_layers = model.decoder.num_layers = 2
-    if model.type == 'SparseRCNN':
-        model.rpn_head.num_proposals = 30
     for augment in model.get('data_preprocessor', {}).get('batch_augments', None) or ():
         augment.size = (_size(cfg),) * 2
     return cfg
