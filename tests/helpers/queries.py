@@ -1,6 +1,7 @@
 """Models that predict by queries, so small that an export takes seconds, and how whole models are tried."""
 
 import onnx
+import onnxruntime
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -36,6 +37,34 @@ def written(part, file):
     assert {node.domain for node in model.graph.node} == {''}
     assert [output.name for output in model.graph.output] == list(part.names)
     return open_file(file, 'onnx')
+
+
+def declared_and_true(file, given):
+    """The sizes that a file names or numbers, as they are when it runs: onnxruntime shares memory by what is declared.
+
+    Args:
+        file: An ONNX file.
+        given: Name of an input → array.
+
+    Returns:
+        Number or name → the sizes that dimensions of it have.
+    """
+    model = onnx.load(file)
+    outputs = model.graph.output
+    declared = [*model.graph.value_info, *outputs]
+    del outputs[:]
+    outputs.extend(value for value in declared if value.type.tensor_type.HasField('shape'))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_mem_reuse = False
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=['CPUExecutionProvider'])
+    found = {}
+    for output, value in zip(outputs, session.run(None, given)):
+        for dim, size in zip(output.type.tensor_type.shape.dim, value.shape):
+            name = dim.dim_param or (dim.dim_value if dim.HasField('dim_value') else None)
+            if name is not None:
+                found.setdefault(name, set()).add(size)
+    return found
 
 
 def dino(**head):

@@ -7,7 +7,7 @@ import torch
 from focalnet_mm.deploy import exportable
 from focalnet_mm.deploy.whole import whole
 from tests.helpers.detectors import CLASSES, detector
-from tests.helpers.queries import written
+from tests.helpers.queries import declared_and_true, written
 
 KINDS = 'faster', 'mask', 'cascade', 'retina', 'atss', 'sparse'
 # Sizes that an export has not seen, one of them odd.
@@ -107,6 +107,10 @@ def test_onnx(kind, tmp_path):
     part = whole(detector(kind))
     file = tmp_path / 'x.onnx'
     written(part, file)
+    given = dict(carriers(97, 131), images=images(3, 97, 131))
+    sizes = declared_and_true(file, {name: value.numpy() for name, value in given.items()})
+    assert sizes['N'] == {3}
+    assert all(found == {name} if isinstance(name, int) else len(found) == 1 for name, found in sizes.items())
     levels = onnxruntime.GraphOptimizationLevel
     for level, size in zip((levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_BASIC, levels.ORT_ENABLE_ALL), SIZES):
         options = onnxruntime.SessionOptions()
