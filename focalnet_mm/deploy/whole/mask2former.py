@@ -122,8 +122,9 @@ class Mask2Former(nn.Module):
         scores, labels = classes.max(-1)
         kept = (labels != head.num_classes) & (scores > object_mask_thr)
         probabilities = masks.sigmoid()
-        # What is not kept comes behind all the rest, whatever its score.
-        owners = (probabilities * scores[..., None, None] - 2.0 * (~kept[..., None, None]).to(scores)).argmax(1)
+        # Logarithms, since onnxruntime's sigmoid is the same for all logits below -18.
+        shares = F.logsigmoid(masks) + scores.log()[..., None, None]
+        owners = shares.where(kept[..., None, None], -torch.inf).argmax(1)
         pixels = owners.flatten(1)
         areas = torch.zeros_like(scores).scatter_add(1, pixels, torch.ones_like(pixels, dtype=scores.dtype))
         whole = (probabilities >= 0.5).to(scores).sum((2, 3))
