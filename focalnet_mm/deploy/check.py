@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import numbers
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -95,7 +96,7 @@ def check_files(cfg: Config, checkpoint: str, files: Sequence[str | Path], compi
 
 def checked_table(rows: Sequence[Checked]) -> str:
     """What was found as a Markdown table: the metrics that are numbers, and the difference of each from PyTorch's."""
-    names = [name for name, value in rows[0].metrics.items() if isinstance(value, (int, float))]
+    names = [name for name, value in rows[0].metrics.items() if isinstance(value, numbers.Real)]
     lines = [f'| | MB | ms a picture | {" | ".join(names)} |', f'|{" --- |" * (3 + len(names))}']
     for row in rows:
         cells = []

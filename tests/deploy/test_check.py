@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from focalnet_mm.cli import run as command
 from focalnet_mm.deploy import Runtime
 from focalnet_mm.deploy import check as deploy_check
-from focalnet_mm.deploy.check import check_files, checked_table
+from focalnet_mm.deploy.check import Checked, check_files, checked_table
 from tests.helpers import exported
 
 pytestmark = pytest.mark.slow
@@ -66,6 +66,16 @@ def test_table(checked):
     values = [float(line.split('|')[4].split()[0]) for line in lines]
     difference = float(lines[1].rpartition('(')[2].rstrip(') |'))
     assert difference == pytest.approx(values[1] - values[0], abs=0.01)
+
+
+def test_metrics_of_numpy():
+    """mmseg's are numbers of NumPy, and some are no numbers at all."""
+    rows = [Checked(name, 1, 1.0, dict(mIoU=np.float32(value), classes=('a', 'b')))
+            for name, value in (('PyTorch', 4.5), ('x.onnx', 4.25))]
+    lines = checked_table(rows).splitlines()
+    assert lines[0].endswith('| mIoU |')
+    assert lines[2].endswith('| 4.5 |')
+    assert lines[3].endswith('| 4.25 (-0.2500) |')
 
 
 def test_no_validation_set(thin_config):
