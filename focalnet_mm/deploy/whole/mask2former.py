@@ -16,6 +16,9 @@ from .panoptic import OFFSET, agreement, predictions
 
 __all__ = ['Mask2Former', 'mask2former']
 
+#: Below it the sigmoid in float32 is 0.
+_LEAST_LOGIT = -88.72
+
 
 class Mask2Former(nn.Module):
     """Objects, panoptic maps or both, as the config's ``test_cfg`` asks for them.
@@ -121,10 +124,11 @@ class Mask2Former(nn.Module):
         head = model.panoptic_fusion_head
         scores, labels = classes.max(-1)
         kept = (labels != head.num_classes) & (scores > object_mask_thr)
-        probabilities = masks.sigmoid()
-        # Logarithms, since onnxruntime's sigmoid is the same for all logits below -18.
-        shares = F.logsigmoid(masks) + scores.log()[..., None, None]
-        owners = shares.where(kept[..., None, None], -torch.inf).argmax(1)
+        # onnxruntime's sigmoid is the same for all logits below -18, and its exponential for all above 88. Far from all
+        # masks PyTorch's own tells them apart down to where float32 ends, at 0, and the first of equals owns a pixel.
+        probabilities = (1 + (-masks).exp()).reciprocal().where(masks > _LEAST_LOGIT, 0.0)
+        # What is not kept comes behind all the rest, whatever its score.
+        owners = (probabilities * scores[..., None, None] - 2.0 * (~kept[..., None, None]).to(scores)).argmax(1)
         pixels = owners.flatten(1)
         areas = torch.zeros_like(scores).scatter_add(1, pixels, torch.ones_like(pixels, dtype=scores.dtype))
         whole = (probabilities >= 0.5).to(scores).sum((2, 3))
