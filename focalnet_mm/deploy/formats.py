@@ -112,8 +112,8 @@ def _write_onnx(part: Part, images: Tensor, file: Path, facts: dict[str, str], c
         # Where in whose files it was called from.
         node.metadata_props.clear()
         for value in node.outputs:
-            # What was traced takes a length of one at the sizes of the trial for one of all sizes, and a row of an input
-            # for one of each image. onnxruntime shares memory by what is declared; it finds shapes by itself.
+            # What was traced takes a length of one at the sizes of the trial for one at all sizes, and a row of an
+            # input for one of each image. onnxruntime shares memory by what is declared; it finds shapes by itself.
             if value not in given_out:
                 value.shape = None
     # Where in the sources of torch and of the user each node comes from, a third of a small file.

@@ -124,6 +124,8 @@ def _become(arguments, cwd, environment):
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    paths = environment.get('PYTHONPATH', '').split(os.pathsep)
+    sys.path[:0] = [path for path in paths if path and path not in sys.path]
     if environment.get('PYTHONWARNINGS') == 'ignore':
         warnings.simplefilter('ignore')
     _forget()
