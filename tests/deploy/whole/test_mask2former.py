@@ -1,10 +1,13 @@
 """Mask2Former in one file segments what mmdet's Mask2Former segments."""
 
+import onnxruntime
 import pytest
 import torch
+from mmdet.models import MaskFormerFusionHead
+from mmengine.config import ConfigDict
 
 from focalnet_mm.deploy.whole import whole
-from focalnet_mm.deploy.whole.mask2former import _boxes
+from focalnet_mm.deploy.whole.mask2former import Mask2Former, _boxes
 from tests.helpers.queries import SIZES, blobs, carriers, mask2former, run, written
 
 OBJECTS = 'boxes', 'scores', 'labels', 'masks'
@@ -107,3 +110,39 @@ def test_file(model, tmp_path):
         for thresholds in THRESHOLDS[::2]:
             given = dict(sizes, **tensors(thresholds))
             assert part.agree(part.predict(images, **given), exported(images, **given)).holds
+
+
+class Fusion(torch.nn.Module):
+    """What is made of classes and masks alone."""
+
+    def __init__(self, head):
+        super().__init__()
+        model = torch.nn.Module()
+        model.panoptic_fusion_head = head
+        self.whole = Mask2Former(model, False)
+
+    def forward(self, classes, masks):
+        thresholds = (torch.tensor(0.0) for _ in range(3))
+        return self.whole.panoptic(classes.softmax(-1), masks, *thresholds)[0]
+
+
+@pytest.mark.slow
+def test_pixels_far_from_all_masks(tmp_path):
+    """mmdet's own fusion gives them to the likeliest segment, down to probabilities at the end of float32."""
+    head = MaskFormerFusionHead(num_things_classes=5, num_stuff_classes=0, test_cfg=ConfigDict(
+        object_mask_thr=0.0, iou_thr=0.0, filter_low_score=False))
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.randn(1, 4, 6, generator=generator)
+    # Each query is none of "no object".
+    classes[..., -1] = -9
+    masks = torch.rand(1, 4, 20, 30, generator=generator) * -120
+    # Without a pixel of its own a query has no segment.
+    masks[0, range(4), 0, range(4)] = 20
+    file = tmp_path / 'x.onnx'
+    torch.onnx.export(Fusion(head).eval(), (classes, masks), str(file), dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(str(file), providers=['CPUExecutionProvider'])
+    names = [value.name for value in session.get_inputs()]
+    found, = session.run(None, dict(zip(names, (classes.numpy(), masks.numpy()))))
+    expected = head.panoptic_postprocess(classes[0], masks[0]).sem_seg
+    assert len(expected.unique()) == 4
+    assert torch.equal(torch.from_numpy(found), expected.to(torch.int64))
