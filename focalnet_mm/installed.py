@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ['GUIDE', 'MISSING', 'OURS', 'cure', 'only_with_libraries']
+__all__ = ['GUIDE', 'MISSING', 'OURS', 'cure', 'needs_missing', 'only_with_libraries']
 
 #: Those that everything but the running of exported files needs, and that are not installed.
 MISSING = tuple(name for name in ('torch', 'mmengine', 'mmcv') if importlib.util.find_spec(name) is None)
@@ -15,6 +15,12 @@ MISSING = tuple(name for name in ('torch', 'mmengine', 'mmcv') if importlib.util
 GUIDE = 'docs/install.md'
 #: What the package raises of wrong arguments, files and data, with a message that stands for itself.
 OURS = (ValueError, OSError, ModuleNotFoundError)
+
+
+def needs_missing() -> str:
+    """What of :data:`MISSING` is told of something that needs it."""
+    return (f'needs {" and ".join(MISSING)}, which {"is" if len(MISSING) == 1 else "are"} not installed ({GUIDE} says '
+            'how)')
 
 
 def only_with_libraries(package: str, names: Sequence[str]) -> Callable[[str], Any]:
@@ -29,11 +35,8 @@ def only_with_libraries(package: str, names: Sequence[str]) -> Callable[[str], A
     """
     def missing(name: str) -> Any:
         if name in names and MISSING:
-            raise ModuleNotFoundError(
-                f'{package}.{name} needs {" and ".join(MISSING)}, which {"is" if len(MISSING) == 1 else "are"} not '
-                f'installed ({GUIDE} says how); without it exported files run alone, through '
-                'focalnet_mm.deploy.Runtime.',
-                name=MISSING[0])
+            raise ModuleNotFoundError(f'{package}.{name} {needs_missing()}; without, exported files run alone, through '
+                                      'focalnet_mm.deploy.Runtime.', name=MISSING[0])
         raise AttributeError(f'module {package!r} has no attribute {name!r}')
     return missing
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .. import __version__
-from ..installed import GUIDE, MISSING
+from ..installed import MISSING, needs_missing
 from .options import Parser, finish, nobody_reads
 
 __all__ = ['COMMANDS', 'main', 'run']
@@ -70,8 +70,7 @@ def run(module: str, argv: Sequence[str] | None = None, prog: str | None = None)
     except ModuleNotFoundError as error:
         if error.name not in MISSING:
             raise
-        raise SystemExit(f'{prog} needs {" and ".join(MISSING)}, which {"is" if len(MISSING) == 1 else "are"} not '
-                         f'installed ({GUIDE} says how); without, predict runs exported files.') from None
+        raise SystemExit(f'{prog} {needs_missing()}; without, predict runs exported files.') from None
     parser = Parser(prog=prog, description=command.__doc__)
     command.add_arguments(parser)
     args = parser.parse(argv)

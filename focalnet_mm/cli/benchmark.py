@@ -13,7 +13,7 @@ from ..benchmark.jobs import jobs_of, run_jobs
 from ..benchmark.measure import DTYPES, floor, time_step
 from ..benchmark.models import BUILDERS, OURS
 from ..benchmark.report import draw, summary
-from .options import Parser, in_one_sentence
+from .options import Parser, as_worker, in_one_sentence
 
 DEFAULT_SIZES = ('224x224:8:3', '800x1216:1:9')
 
@@ -48,9 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace, parser: Parser) -> None:
     if args.worker:
         job = json.loads(args.worker)
-        # The process that started this one tells the last line, and shows the others where it is asked to.
-        parser.shows_traceback = True
-        with in_one_sentence(parser, (Exception,)):
+        with as_worker(parser):
             print(json.dumps(dict(floor=floor(job)) if job['model'] == 'floor' else time_step(job)))
         return
     _check(args, parser)

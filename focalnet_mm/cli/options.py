@@ -16,8 +16,8 @@ from ..installed import MISSING, OURS
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-__all__ = ['Parser', 'add_cfg_options', 'add_checkpoint', 'add_config', 'add_force', 'add_launcher', 'finish',
-           'in_one_sentence', 'nobody_reads', 'say', 'settle_rank']
+__all__ = ['Parser', 'add_cfg_options', 'add_checkpoint', 'add_config', 'add_force', 'add_launcher', 'as_worker',
+           'finish', 'in_one_sentence', 'nobody_reads', 'say', 'settle_rank']
 
 
 class Parser(argparse.ArgumentParser):
@@ -82,6 +82,14 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 def settle_rank(args: argparse.Namespace) -> None:
     """Put the rank of this process where mmengine looks for it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+
+
+@contextlib.contextmanager
+def as_worker(parser: Parser) -> Iterator[None]:
+    """Run in a process that a command of ours started, which tells the last line and logs or shows the others."""
+    parser.shows_traceback = True
+    with in_one_sentence(parser, (Exception,)):
+        yield
 
 
 @contextlib.contextmanager

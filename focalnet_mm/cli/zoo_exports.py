@@ -12,7 +12,7 @@ from ..run.shipped import shipped
 from ..zoo.export_run import measure_export
 from ..zoo.exports import export_rows, exports_table, same_models
 from ..zoo.rows import read_zoo, select_rows, write_json
-from .options import Parser, in_one_sentence
+from .options import Parser, as_worker, in_one_sentence
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace, parser: Parser) -> None:
     if args.worker:
         job = json.loads(args.worker)
-        # The last line is told by the process that started this one, and the others stand in its log.
-        parser.shows_traceback = True
-        with in_one_sentence(parser, (Exception,)):
+        with as_worker(parser):
             write_json(job['result'], measure_export(job['config'], Path(job['file']), tuple(job['size'])))
         return
     rows = select_rows(read_zoo(shipped()), args.names)

@@ -33,10 +33,6 @@ def extent(where):
     return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
 
 
-def quiet(line):
-    pass
-
-
 def build(library, written, **more):
     """The library's own data set of a split, without a pipeline."""
     importlib.import_module(f'{library}.utils').register_all_modules(init_default_scope=False)

@@ -12,11 +12,8 @@ from pycocotools import mask as coco_mask
 
 from focalnet_mm.data.own import KINDS, Annotation, OwnData, Picture, find_problems, fix_data, read_data, split_data
 from tests.helpers import formats
+from tests.helpers.folders import quiet
 from tests.helpers.tools import ROOT
-
-
-def quiet(line):
-    pass
 
 
 @pytest.fixture

@@ -20,10 +20,7 @@ from focalnet_mm.data.own import (
 )
 from focalnet_mm.data.own.looking.looks import equal_pictures, look_at
 from tests.helpers import formats
-
-
-def quiet(line):
-    pass
+from tests.helpers.folders import quiet
 
 
 @pytest.fixture(scope='module')

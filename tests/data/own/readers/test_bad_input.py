@@ -11,10 +11,7 @@ from PIL import Image
 from focalnet_mm.data.own import FORMATS, find_formats, find_problems, read_data, split_data, write_annotations
 from focalnet_mm.data.shapes import THING_CLASSES
 from tests.helpers import formats
-
-
-def quiet(line):
-    pass
+from tests.helpers.folders import quiet
 
 
 def save(path, size=(8, 8), mode='RGB'):

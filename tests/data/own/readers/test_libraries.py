@@ -4,10 +4,7 @@ import pytest
 
 from focalnet_mm.data.own import read_data
 from tests.helpers import formats
-
-
-def quiet(line):
-    pass
+from tests.helpers.folders import quiet
 
 
 def boxes_of(labels):

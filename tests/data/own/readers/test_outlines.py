@@ -9,10 +9,7 @@ from pycocotools import mask as coco_mask
 
 from focalnet_mm.data.own import read_data
 from focalnet_mm.data.own.readers.labelstudio import unpack
-
-
-def quiet(line):
-    pass
+from tests.helpers.folders import quiet
 
 
 def mask_of(segmentation, height=100, width=200):

@@ -9,10 +9,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from focalnet_mm.data.own import as_task, find_problems, read_data, read_label_map, split_data, write_annotations
-
-
-def quiet(line):
-    pass
+from tests.helpers.folders import quiet
 
 
 def test_coco_objects(coco_samples, tmp_path):

@@ -8,7 +8,8 @@ from focalnet_mm.data.own import as_task, read_data, write_annotations
 from focalnet_mm.data.own.masks import encode
 from focalnet_mm.data.shapes import THING_CLASSES
 from tests.helpers import formats, own
-from tests.helpers.own import build, quiet
+from tests.helpers.folders import quiet
+from tests.helpers.own import build
 
 
 def loaded(written, classes):

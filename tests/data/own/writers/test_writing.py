@@ -21,7 +21,8 @@ from focalnet_mm.data.own import (
 )
 from focalnet_mm.data.shapes import PALETTE, STUFF_CLASSES, THING_CLASSES
 from tests.helpers import formats
-from tests.helpers.own import build, quiet
+from tests.helpers.folders import quiet
+from tests.helpers.own import build
 
 CLASSES = [*THING_CLASSES, *STUFF_CLASSES]
 
