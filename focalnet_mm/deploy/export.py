@@ -23,6 +23,7 @@ from .formats import FORMATS, check_installed, open_file, write_file
 from .inputs import describe_inputs
 from .part import TOLERANCE, Agreement, Part, difference
 from .parts import PARTS, exportable
+from .preprocess import carriers_behind
 from .whole import MASKS
 
 __all__ = ['FORMATS', 'MASKS', 'PARTS', 'PRECISIONS', 'TOLERANCE', 'Finish', 'export_model', 'exportable']
@@ -75,6 +76,7 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
     if plan:
         takes, facts = RGB, dict(preprocess=plan, precision=how.precision, pipeline=facts['pipeline'])
     facts.update(chosen.facts, input=takes, part=part, left=chosen.left, **_classes(model))
+    carriers = [name for name in carriers_behind(plan) if name in chosen.carriers] if plan else []
     file.parent.mkdir(parents=True, exist_ok=True)
     # On the disk of the target, so that what was checked is moved there at once.
     with tempfile.TemporaryDirectory(dir=file.parent, prefix='.export-') as folder:
@@ -84,8 +86,8 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
             with _in_one_sentence(model, to, 'cannot be written'):
                 write_file(chosen, _images(_EXPORT_SIZE, channels, chosen.enlarged), written, to,
                            {key: json.dumps(value, default=str) for key, value in facts.items()},
-                           carriers=bool(plan) and chosen.carriers)
-            compared = _compare(model, chosen, written, to, channels, tell, bool(plan) and chosen.carriers)
+                           carriers)
+            compared = _compare(model, chosen, written, to, channels, tell, carriers)
         _check_agreement(compared, model, file)
         if plan:
             finish(written, chosen, plan, model, cfg, how, tell)
@@ -121,15 +123,16 @@ def _classes(model: nn.Module) -> dict[str, Any]:
 
 
 def _compare(model: nn.Module, part: Part, file: Path, to: str, channels: int, tell: Callable[[str], None],
-             carriers: bool) -> list[Agreement]:
+             carriers: Sequence[str]) -> list[Agreement]:
     agree = part.agree or _differences
     compared = []
     exported = open_file(file, to)
     for size in _CHECK_SIZES:
         images = _images(size, channels, part.enlarged)
         height, width = images.shape[2:]
-        sizes = dict(inside=torch.zeros(height - 5, width - 3, dtype=torch.uint8),
-                     original=torch.zeros(height // 2, 2 * width, dtype=torch.uint8)) if carriers else {}
+        shapes = dict(inside=(height - 5, width - 3), original=(height // 2, 2 * width),
+                      resized=(height - 9, width - 14))
+        sizes = {name: torch.zeros(shapes[name], dtype=torch.uint8) for name in carriers}
         for given in ({}, part.trial) if part.trial else ({},):
             with _in_one_sentence(model, to, f'does not run for images {tuple(images.shape)} once it is written'):
                 found = exported(images, **sizes, **given)

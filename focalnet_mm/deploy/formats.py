@@ -46,7 +46,7 @@ def check_installed(to: str) -> None:
 
 
 def write_file(part: Part, images: Tensor, file: Path, to: str, facts: Mapping[str, str],
-               carriers: bool = False) -> None:
+               carriers: Sequence[str] = ()) -> None:
     """Write a part of a model.
 
     Args:
@@ -55,7 +55,7 @@ def write_file(part: Part, images: Tensor, file: Path, to: str, facts: Mapping[s
         file: Where to.
         to: One of :data:`FORMATS`.
         facts: What the file says of itself.
-        carriers: Whether the file takes ``inside`` and ``original`` too; in ONNX alone.
+        carriers: The names of the inputs besides of which the shape alone counts (see :class:`Part`); in ONNX alone.
     """
     with _exportable(part.module, to):
         if to == 'onnx':
@@ -82,15 +82,14 @@ def open_file(file: Path, to: str) -> Callable[..., Sequence[Tensor]]:
     return run
 
 
-def _write_onnx(part: Part, images: Tensor, file: Path, facts: dict[str, str], carriers: bool) -> None:
+def _write_onnx(part: Part, images: Tensor, file: Path, facts: dict[str, str], carriers: Sequence[str]) -> None:
     size = sum(tensor.nbytes for tensor in (*part.module.parameters(), *part.module.buffers()))
     open_sizes: dict[str, Any] = dict(images={0: 'N', 2: 'H', 3: 'W'})
-    others: dict[str, Tensor] = {}
-    if carriers:
-        height, width = images.shape[2:]
-        others = dict(inside=torch.zeros(height - 3, width - 5, dtype=torch.uint8),
-                      original=torch.zeros(2 * height + 1, 2 * width - 1, dtype=torch.uint8))
-        open_sizes.update({name: {0: f'{name}_height', 1: f'{name}_width'} for name in others})
+    height, width = images.shape[2:]
+    sizes = dict(inside=(height - 3, width - 5), original=(2 * height + 1, 2 * width - 1),
+                 resized=(height - 7, width - 11))
+    others = {name: torch.zeros(sizes[name], dtype=torch.uint8) for name in carriers}
+    open_sizes.update({name: {0: f'{name}_height', 1: f'{name}_width'} for name in others})
     for name, default in part.inputs.items():
         # One row an image, or one for all of them.
         others[name] = default.expand(len(images), *default.shape[1:]) if default.dim() else default

@@ -29,7 +29,7 @@ class Part(NamedTuple):
     """A part of a model, or all of it."""
 
     #: Takes ``images`` (N, C, H, W), normalised as the model's ``data_preprocessor`` does, and by their names
-    #: ``inside``, ``original`` where it can (see ``carriers``) and ``inputs``; returns a tuple.
+    #: ``carriers`` and ``inputs``; returns a tuple.
     module: nn.Module
     #: The names of what it returns.
     names: tuple[str, ...]
@@ -44,9 +44,10 @@ class Part(NamedTuple):
     #: Other inputs that ``module`` takes, such as thresholds, with the values that hold where none are given. The first
     #: dimension of one that is not a single number is open.
     inputs: Mapping[str, Tensor] = {}
-    #: Whether ``module`` takes ``inside`` and ``original``, tensors of which the shape alone counts: (height, width) of
-    #: the images without padding, and of the pictures before they were resized, in whose pixels it answers.
-    carriers: bool = False
+    #: Of ``inside``, ``original`` and ``resized`` those that ``module`` takes, tensors of which the shape alone counts:
+    #: (height, width) of the images without the padding of a batch; of the pictures before they were resized, in whose
+    #: pixels it answers; and of what these were resized to, where that is not ``inside``.
+    carriers: tuple[str, ...] = ()
     #: Values of ``inputs`` to compare with the model itself, beside those that hold where none are given.
     trial: Mapping[str, Tensor] = {}
     #: Compares what ``predict`` and the file return; where there is none, values are compared one by one.

@@ -218,6 +218,9 @@ def _to_size(value):
 
 
 def _metric(found, name):
+    if not found:
+        # So mmdet's metric answers where no box is above the threshold.
+        return 0.0
     value = next(float(value) for key, value in found.items() if key == name)
     return 100 * value if name.startswith('coco/') else value
 

@@ -48,13 +48,13 @@ def compare_with_pipeline(plan: Mapping[str, Any], model: nn.Module, cfg: Config
         with torch.no_grad():
             batch = pipeline(picture).batch
             expected = preprocessor(batch, False)['inputs'].numpy()
-        found, inside, original = graph.run(['prepared', *CARRIERS], {'pictures': picture[None, ..., ::-1]})
+        found, _, original, resized = graph.run(['prepared', *CARRIERS], {'pictures': picture[None, ..., ::-1]})
         if found.shape != expected.shape:
             raise ValueError(f'A picture of {size[1]} × {size[0]} pixels becomes {found.shape} in the graph and '
                              f'{expected.shape} in the config\'s pipeline: export with --no-preprocess, and please '
                              'report it.')
         if boxes:
-            _check_scale(batch['data_samples'][0].metainfo, inside.shape, original.shape)
+            _check_scale(batch['data_samples'][0].metainfo, resized.shape, original.shape)
         largest = max(largest, float(np.abs((found - expected) * std).max()))
     if not largest <= _MOST_LEVELS:
         raise ValueError(f'The graph prepares pictures by up to {largest:.1f} grey levels otherwise than the pipeline '
@@ -62,15 +62,14 @@ def compare_with_pipeline(plan: Mapping[str, Any], model: nn.Module, cfg: Config
     return largest
 
 
-def _check_scale(meta: Mapping[str, Any], inside: Sequence[int], original: Sequence[int]) -> None:
-    """Refuse steps after which boxes are not brought back by the sizes of image and picture."""
+def _check_scale(meta: Mapping[str, Any], resized: Sequence[int], original: Sequence[int]) -> None:
+    """Refuse steps after which boxes are not brought back by the sizes of what was resized and of the picture."""
     scale = meta.get('scale_factor')
     # Without it mmdet brings no boxes back at all.
     if scale is None:
         return
-    (height, width), (old_height, old_width) = inside, original
+    (height, width), (old_height, old_width) = resized, original
     if not np.allclose(scale, (width / old_width, height / old_height), rtol=1e-6, atol=0):
         raise ValueError(f'The pipeline of the config makes an image of {width} × {height} pixels of a picture of '
                          f'{old_width} × {old_height}, and brings boxes back by the factors {tuple(scale)}, which the '
-                         'graph does only where Resize is the last step to change the size: pad by pad_size_divisor of '
-                         'the data_preprocessor in place of a step, or export with --no-preprocess.')
+                         'graph does only where one step alone resizes: export with --no-preprocess.')

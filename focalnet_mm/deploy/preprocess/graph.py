@@ -11,14 +11,21 @@ import onnx
 from onnx import TensorProto, compose, helper
 
 from .operators import Operators
-from .steps import STEPS, prepared
+from .steps import RESIZES, STEPS, prepared
 
-__all__ = ['CARRIERS', 'PREFIX', 'prepend', 'preprocess_model']
+__all__ = ['CARRIERS', 'PREFIX', 'carriers_behind', 'prepend', 'preprocess_model']
 
-#: Inputs of a model of which the shapes alone count: those of the images without padding, and of the pictures.
-CARRIERS = ('inside', 'original')
+#: Inputs of a model of which the shapes alone count: those of the images without the padding of a batch, of the
+#: pictures, and of what these were resized to, which a step may have padded or cropped afterwards.
+CARRIERS = ('inside', 'original', 'resized')
 #: What the names of the nodes and values before the model begin with.
 PREFIX = 'preprocess/'
+
+
+def carriers_behind(plan: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those of :data:`CARRIERS` that differ behind a plan, whose last step to resize may not be the last one."""
+    steps = plan['steps']
+    return CARRIERS if steps and steps[-1]['step'] not in RESIZES else CARRIERS[:2]
 
 
 def preprocess_model(plan: Mapping[str, Any], opset: int = 18, ir_version: int = 10) -> onnx.ModelProto:
@@ -31,21 +38,25 @@ def preprocess_model(plan: Mapping[str, Any], opset: int = 18, ir_version: int =
 
     Returns:
         A model that takes ``pictures`` (N, H, W, 3), RGB in uint8, all of one size, and returns ``prepared``
-        (N, C, h, w) in float32, ``inside`` (h', w') and ``original`` (H, W): of these two the shapes count alone.
+        (N, C, h, w) in float32, and of which the shapes alone count ``inside`` (h', w'), ``original`` (H, W) and
+        ``resized`` (h'', w'').
     """
     op = Operators()
     # The one node that takes the input, whose name changes in front of a model; branches refer to what it gives.
     images = op.Identity('pictures')
-    original = _carrier(op, images)
+    original = resized = _carrier(op, images)
     for step in plan['steps']:
         images = STEPS[step['step']](op, images, step)
-    outputs = prepared(op, images, plan['prepare']), _carrier(op, images), original
+        if step['step'] in RESIZES:
+            resized = _carrier(op, images)
+    outputs = prepared(op, images, plan['prepare']), _carrier(op, images), original, resized
     takes = [helper.make_tensor_value_info('pictures', TensorProto.UINT8, ['N', 'H', 'W', 3])]
     returns = []
     for name, value, kind, shape in zip(('prepared', *CARRIERS), outputs,
-                                        (TensorProto.FLOAT, TensorProto.UINT8, TensorProto.UINT8),
+                                        (TensorProto.FLOAT, *[TensorProto.UINT8] * len(CARRIERS)),
                                         (['N', 'C', 'prepared_height', 'prepared_width'],
-                                         ['inside_height', 'inside_width'], ['H', 'W'])):
+                                         ['inside_height', 'inside_width'], ['H', 'W'],
+                                         ['resized_height', 'resized_width'])):
         op.nodes.append(helper.make_node('Identity', [value], [name], name=name))
         returns.append(helper.make_tensor_value_info(name, kind, shape))
     return op.model(takes, returns, opset, ir_version)

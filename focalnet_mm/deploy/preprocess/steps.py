@@ -10,7 +10,7 @@ import numpy as np
 from .operators import Operators
 from .resize import resized
 
-__all__ = ['STEPS', 'prepared']
+__all__ = ['RESIZES', 'STEPS', 'prepared']
 
 _HEIGHT, _WIDTH = 1, 2
 
@@ -107,3 +107,5 @@ def _scaled(op: Operators, length: str, factor: str | np.ndarray) -> str:
 #: Name of a step in a plan → what does it with images (N, H, W, 3) in uint8.
 STEPS: dict[str, Callable[[Operators, str, Mapping[str, Any]], str]] = dict(
     resize=_resize, resize_edge=_resize_edge, center_crop=_center_crop, pad=_pad)
+#: Those by whose factors boxes come back.
+RESIZES = ('resize', 'resize_edge')

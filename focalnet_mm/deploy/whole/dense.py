@@ -32,8 +32,8 @@ class Dense(nn.Module):
 
     def forward(self, images: Tensor, inside: Tensor | None = None, original: Tensor | None = None,
                 score_threshold: Tensor | None = None, iou_threshold: Tensor | None = None,
-                img_shape: Tensor | None = None) -> tuple[Tensor, ...]:
-        sizes = frame(images, inside, original, img_shape)
+                img_shape: Tensor | None = None, resized: Tensor | None = None) -> tuple[Tensor, ...]:
+        sizes = frame(images, inside, original, img_shape, resized)
         head = self.model.bbox_head
         cfg = head.test_cfg
         outputs = head(self.model.extract_feat(images))

@@ -50,7 +50,8 @@ class DINO(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor, inside: Tensor | None = None,
-                original: Tensor | None = None, img_shape: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+                original: Tensor | None = None, img_shape: Tensor | None = None,
+                resized: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Detect.
 
         Args:
@@ -64,7 +65,7 @@ class DINO(nn.Module):
         """
         model: Any = self.model
         features = model.extract_feat(images)
-        sizes = frame(images, inside, original, img_shape)
+        sizes = frame(images, inside, original, img_shape, resized)
         padded = inside is not None or img_shape is not None
         levels = _levels(images, features, sizes.limits if padded else None)
         memory = self._encode(features, levels)

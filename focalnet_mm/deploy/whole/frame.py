@@ -24,7 +24,8 @@ class Frame(NamedTuple):
     size: tuple[int, int]
 
 
-def frame(images: Tensor, inside: Tensor | None, original: Tensor | None, img_shape: Tensor | None) -> Frame:
+def frame(images: Tensor, inside: Tensor | None, original: Tensor | None, img_shape: Tensor | None,
+          resized: Tensor | None) -> Frame:
     """The sizes of a batch.
 
     Args:
@@ -32,6 +33,8 @@ def frame(images: Tensor, inside: Tensor | None, original: Tensor | None, img_sh
         inside: Of the shape (height, width) of the images without padding, where that is given.
         original: Of the shape (height, width) of the original pictures, where that is given.
         img_shape: (N or 1, 2), height and width of each image without padding, where they differ.
+        resized: Of the shape (height, width) that the original pictures were resized to, where that is not ``inside``,
+            since a step of the pipeline pads or crops behind it.
     """
     shown = images.shape[2:] if inside is None else inside.shape
     size = shown if original is None else original.shape
@@ -40,7 +43,8 @@ def frame(images: Tensor, inside: Tensor | None, original: Tensor | None, img_sh
     limits = _corners(images, shown)[None]
     if img_shape is not None:
         limits = limits.minimum(img_shape.flip(1).repeat(1, 2).to(images.dtype))
-    return Frame(limits, _corners(images, size) / _corners(images, shown), (size[0], size[1]))
+    before = shown if resized is None else resized.shape
+    return Frame(limits, _corners(images, size) / _corners(images, before), (size[0], size[1]))
 
 
 def _corners(images: Tensor, size: torch.Size) -> Tensor:

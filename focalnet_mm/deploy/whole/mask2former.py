@@ -175,7 +175,7 @@ def mask2former(model: Any, masks: str) -> Part:
     # Untrained models have no segment at the thresholds of the config.
     trial = dict(object_mask_thr=torch.tensor(0.0), iou_thr=torch.tensor(0.0)) if with_map else {}
     return Part(Mask2Former(model, masks == 'paste').eval(), tuple(names), ' '.join(left),
-                partial(predictions, model, names), facts, ('onnx',), thresholds, True, trial,
+                partial(predictions, model, names), facts, ('onnx',), thresholds, ('inside', 'original'), trial,
                 partial(agreement, names, fusion.num_classes))
 
 

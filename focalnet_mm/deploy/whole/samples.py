@@ -20,7 +20,8 @@ __all__ = ['as_tensors', 'changed', 'data_samples', 'detections', 'detector_part
 
 
 def detections(model: Any, most: int, names: Sequence[str], images: Tensor, inside: Tensor | None = None,
-               original: Tensor | None = None, img_shape: Tensor | None = None) -> list[Tensor]:
+               original: Tensor | None = None, img_shape: Tensor | None = None,
+               resized: Tensor | None = None) -> list[Tensor]:
     """What a detector predicts for images that are normalised already.
 
     Args:
@@ -31,28 +32,30 @@ def detections(model: Any, most: int, names: Sequence[str], images: Tensor, insi
         inside: Of the shape (height, width) of the images without padding.
         original: Of the shape (height, width) of the pictures before they were resized.
         img_shape: (N or 1, 2), in the place of ``inside`` for each image.
+        resized: Of the shape (height, width) that the pictures were resized to, where that is not ``inside``.
 
     Returns:
         One tensor a name, with scores of 0, labels of -1 and zeros where an image has fewer objects.
     """
     with torch.no_grad():
-        samples = model.predict(images, data_samples(images, inside, original, img_shape), rescale=True)
+        samples = model.predict(images, data_samples(images, inside, original, img_shape, resized), rescale=True)
     return as_tensors([sample.pred_instances for sample in samples], most, names)
 
 
 def data_samples(images: Tensor, inside: Tensor | None = None, original: Tensor | None = None,
-                 img_shape: Tensor | None = None) -> list[Any]:
+                 img_shape: Tensor | None = None, resized: Tensor | None = None) -> list[Any]:
     """mmdet's samples of images, which hold their sizes; the arguments are those of :func:`detections`."""
     from mmdet.structures import DetDataSample
     whole = tuple(images.shape[2:])
     shown = whole if inside is None else tuple(inside.shape)
     size = shown if original is None else tuple(original.shape)
+    height, width = shown if resized is None else resized.shape
     samples = []
     for i in range(len(images)):
         limit = shown if img_shape is None else tuple(map(min, shown, img_shape[i % len(img_shape)].tolist()))
         samples.append(DetDataSample(metainfo=dict(
             img_shape=limit, ori_shape=size, pad_shape=whole, batch_input_shape=whole,
-            scale_factor=(shown[1] / size[1], shown[0] / size[0]))))
+            scale_factor=(width / size[1], height / size[0]))))
     return samples
 
 
@@ -83,9 +86,11 @@ def detector_part(module: Any, model: Any, cfg: Any, masks: str = 'none') -> Par
               if masks == 'paste' or name != 'mask_threshold'}
 
     def predict(images: Tensor, inside: Tensor | None = None, original: Tensor | None = None,
-                img_shape: Tensor | None = None, **thresholds: Tensor) -> Sequence[Tensor]:
+                img_shape: Tensor | None = None, resized: Tensor | None = None,
+                **thresholds: Tensor) -> Sequence[Tensor]:
         with changed(cfg, thresholds):
-            return detections(model, cfg.max_per_img, own_names, images, inside, original, img_shape)
+            return detections(model, cfg.max_per_img, own_names, images, inside, original, img_shape,
+                              resized)
 
     def agree(expected: Sequence[Tensor], found: Sequence[Tensor]) -> Agreement:
         if masks == 'roi':
@@ -100,7 +105,8 @@ def detector_part(module: Any, model: Any, cfg: Any, masks: str = 'none') -> Par
     if masks == 'roi':
         facts['mask_threshold'] = float(cfg.mask_thr_binary)
         left += f' A mask covers its box; it holds where it is at least {cfg.mask_thr_binary}, once it is pasted.'
-    return Part(module, names, left, predict, facts, ('onnx',), {**inputs, 'img_shape': UNLIMITED}, True, trial, agree)
+    return Part(module, names, left, predict, facts, ('onnx',), {**inputs, 'img_shape': UNLIMITED},
+                ('inside', 'original', 'resized'), trial, agree)
 
 
 def _thresholds(cfg: Any) -> dict[str, float]:

@@ -29,8 +29,8 @@ class Sparse(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor, inside: Tensor | None = None, original: Tensor | None = None,
-                img_shape: Tensor | None = None) -> tuple[Tensor, ...]:
-        sizes = frame(images, inside, original, img_shape)
+                img_shape: Tensor | None = None, resized: Tensor | None = None) -> tuple[Tensor, ...]:
+        sizes = frame(images, inside, original, img_shape, resized)
         features = self.model.extract_feat(images)
         learned, head = self.model.rpn_head, self.model.roi_head
         centre, extent = learned.init_proposal_bboxes.weight.split(2, 1)

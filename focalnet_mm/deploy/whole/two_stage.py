@@ -39,8 +39,9 @@ class TwoStage(nn.Module):
 
     def forward(self, images: Tensor, inside: Tensor | None = None, original: Tensor | None = None,
                 score_threshold: Tensor | None = None, iou_threshold: Tensor | None = None,
-                mask_threshold: Tensor | None = None, img_shape: Tensor | None = None) -> tuple[Tensor, ...]:
-        sizes = frame(images, inside, original, img_shape)
+                mask_threshold: Tensor | None = None, img_shape: Tensor | None = None,
+                resized: Tensor | None = None) -> tuple[Tensor, ...]:
+        sizes = frame(images, inside, original, img_shape, resized)
         cfg = self.model.roi_head.test_cfg
         features = self.model.extract_feat(images)
         proposals = propose(self.model.rpn_head, features, sizes.limits)
