@@ -21,7 +21,7 @@ from ..backbone.focalnet import find_backbone
 from .finish import FINISH, PRECISIONS, RGB, Finish, finish, plan_of
 from .formats import FORMATS, check_installed, open_file, write_file
 from .inputs import describe_inputs
-from .part import TOLERANCE, Agreement, Part, difference
+from .part import TOLERANCE, Agreement, Part, compare
 from .parts import PARTS, exportable
 from .preprocess import carriers_behind
 from .whole import MASKS
@@ -124,7 +124,6 @@ def _classes(model: nn.Module) -> dict[str, Any]:
 
 def _compare(model: nn.Module, part: Part, file: Path, to: str, channels: int, tell: Callable[[str], None],
              carriers: Sequence[str]) -> list[Agreement]:
-    agree = part.agree or _differences
     compared = []
     exported = open_file(file, to)
     for size in _CHECK_SIZES:
@@ -136,20 +135,10 @@ def _compare(model: nn.Module, part: Part, file: Path, to: str, channels: int, t
         for given in ({}, part.trial) if part.trial else ({},):
             with _in_one_sentence(model, to, f'does not run for images {tuple(images.shape)} once it is written'):
                 found = exported(images, **sizes, **given)
-            compared.append(agree(part.predict(images, **sizes, **given), found))
+            compared.append(compare(part, images, {**sizes, **given}, found))
             at = ''.join(f' at {name} {value:g}' for name, value in given.items())
             tell(f'{"×".join(map(str, images.shape))}{at}: {compared[-1].words}')
     return compared
-
-
-def _differences(expected: Sequence[Tensor], found: Sequence[Tensor]) -> Agreement:
-    """Compare value by value."""
-    for own, other in zip(expected, found, strict=True):
-        if own.shape != other.shape:
-            return Agreement(False, float('nan'), f'an output has the shape {tuple(other.shape)} after the export, and '
-                                                  f'{tuple(own.shape)} in PyTorch')
-    largest = difference(expected, found)
-    return Agreement(largest <= TOLERANCE, largest, f'largest relative difference {largest:.1e}')
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..benchmark.measure import resident
 from ..deploy import Runtime, export_model, exportable
+from ..deploy.part import compare
 from ..run.build import load_model
 from ..run.config import load_config
 from ..run.images import ImagePipeline
@@ -72,15 +73,16 @@ def measure_export(config: str | Path, file: Path, size: tuple[int, int]) -> dic
             images = model.data_preprocessor(batch, False)['inputs']
             return part.predict(images, **shapes, **part.trial)
 
+    with torch.no_grad():
+        images = model.data_preprocessor(batch, False)['inputs']
+
     def in_onnxruntime() -> list[Tensor]:
         return [torch.from_numpy(found) for found in runtime.session.run(None, given)]
 
     # The first run of each prepares what later ones have, and is compared.
-    # Each whole model has a comparison of its own.
-    assert part.agree is not None
-    agreed = part.agree(in_pytorch(), in_onnxruntime())
+    agreed = compare(part, images, {**shapes, **part.trial}, in_onnxruntime())
     pytorch, onnxruntime = _by_turns(in_pytorch, in_onnxruntime)
-    height, width = model.data_preprocessor(batch, False)['inputs'].shape[2:]
+    height, width = images.shape[2:]
     return dict(size=f'{height}×{width}', bytes=sum(one.stat().st_size for one in file.parent.iterdir()),
                 export=seconds, peak=peak, pytorch=pytorch, onnxruntime=onnxruntime, difference=agreed.difference,
                 holds=agreed.holds, words=agreed.words)

@@ -67,6 +67,24 @@ CASES = {
 }
 
 
+FLOATS = [KEEP], [dict(KEEP, interpolation='bicubic'), dict(type='Pad', size_divisor=32)], [
+    dict(type='Resize', scale_factor=0.5), dict(type='CenterCrop', crop_size=30)], []
+
+
+@pytest.mark.parametrize('steps', FLOATS)
+def test_floats_are_not_rounded(steps):
+    """Behind ``to_float32``, as in mmdet's Mask2Former, OpenCV resizes in floating point."""
+    model = with_preprocessor('mmdet', bgr_to_rgb=True, pad_size_divisor=32)
+    cfg = config('mmdet', *steps, loader=dict(type='LoadImageFromFile', to_float32=True))
+    pipeline, ours = ImagePipeline(cfg), session(preprocess_model(make_plan(model, 3, cfg)))
+    for rgb in pictures():
+        expected, inside_shape = by_the_library(pipeline, model, rgb)
+        found, inside, original = ours.run(['prepared', 'inside', 'original'], {'pictures': np.stack([rgb, rgb])})
+        np.testing.assert_allclose(found, np.concatenate([expected] * 2), rtol=0, atol=5e-3)
+        assert (inside.shape, original.shape) == (tuple(inside_shape), rgb.shape[:2])
+    assert not steps or (expected % 1 != 0).any()
+
+
 @pytest.mark.parametrize('case', CASES)
 def test_as_the_library_prepares(case):
     scope, steps, settings = CASES[case]
@@ -132,7 +150,6 @@ def test_what_the_graph_cannot_do_is_said(steps, words):
 
 
 @pytest.mark.parametrize(('loader', 'words'), [
-    (dict(type='LoadImageFromFile', to_float32=True), 'to_float32=True'),
     (dict(type='LoadImageFromFile', color_type='unchanged'), "color_type='unchanged'"),
     (dict(type='LoadImageFromFile', imdecode_backend='pillow'), "imdecode_backend='pillow'"),
     (dict(type='LoadMyFile'), 'the loading step LoadMyFile')])
@@ -140,6 +157,12 @@ def test_loaders_of_another_kind_are_said(loader, words):
     model = with_preprocessor('mmdet', bgr_to_rgb=True)
     with pytest.raises(ValueError, match=words):
         make_plan(model, 3, config('mmdet', loader=loader))
+
+
+def test_floats_and_pillow_are_said():
+    model = with_preprocessor('mmpretrain', to_rgb=True)
+    with pytest.raises(ValueError, match='resizing with pillow behind to_float32=True'):
+        make_plan(model, 3, config('mmpretrain', EDGE, loader=dict(type='LoadImageFromFile', to_float32=True)))
 
 
 def test_preprocessors_of_anybodys_are_said():

@@ -28,6 +28,12 @@ class Truth(NamedTuple):
     #: (H, W), by pycocotools.
     mask: np.ndarray
 
+    @property
+    def outline(self):
+        """Points (x, y) of the largest polygon, for forms that know one an object."""
+        corners = [np.reshape(polygon, (-1, 2)) for polygon in self.polygons]
+        return max(corners, key=lambda points: cv2.contourArea(points.astype(np.float32))).tolist()
+
 
 class Source(NamedTuple):
     """A picture of the built-in data set."""
@@ -129,7 +135,7 @@ def write_yolo(sources, folder, masks=False):
         lines = []
         for item in source.objects:
             if masks:
-                numbers = [value / side for x, y in zip(item.polygons[0][0::2], item.polygons[0][1::2])
+                numbers = [value / side for x, y in item.outline
                            for value, side in ((x, source.width), (y, source.height))]
             else:
                 left, top, right, bottom = item.box
@@ -185,7 +191,7 @@ def write_cvat(sources, folder, masks='polygons'):
                 shapes.append(f'<mask label="{item.name}" rle="{runs}" left="{left}" top="{top}" '
                               f'width="{right - left}" height="{bottom - top}"/>')
             else:
-                points = ';'.join(f'{x:.2f},{y:.2f}' for x, y in zip(item.polygons[0][0::2], item.polygons[0][1::2]))
+                points = ';'.join(f'{x:.2f},{y:.2f}' for x, y in item.outline)
                 shapes.append(f'<polygon label="{item.name}" points="{points}" occluded="0"/>')
         entries.append(f'<image id="{number}" name={quoteattr(f"{source.split}/{path.name}")} subset="{source.split}" '
                        f'width="{source.width}" height="{source.height}">{"".join(shapes)}</image>')
@@ -208,8 +214,7 @@ def write_labelstudio(sources, folder, masks='polygons'):
                     width=100 * (right - left) / source.width, height=100 * (bottom - top) / source.height)
             else:
                 kind, value = 'polygonlabels', dict(closed=True, points=[
-                    [100 * x / source.width, 100 * y / source.height]
-                    for x, y in zip(item.polygons[0][0::2], item.polygons[0][1::2])])
+                    [100 * x / source.width, 100 * y / source.height] for x, y in item.outline])
             results.append(dict(id=f'r{len(results)}', type=kind, from_name='label', to_name='image', image_rotation=0,
                                 original_width=source.width, original_height=source.height,
                                 value={**value, kind: [item.name]}))

@@ -89,4 +89,4 @@ def prepend(file: Path, plan: Mapping[str, Any]) -> None:
 def _carrier(op: Operators, images: str) -> str:
     """(H, W): the first channel of the first image, of which the shape counts."""
     first = op.Slice(images, *map(np.array, ([0, 0], [1, 1], [0, 3])))
-    return op.Squeeze(first, np.array([0, 3]))
+    return op.cast(op.Squeeze(first, np.array([0, 3])), np.uint8)

@@ -56,7 +56,18 @@ def make_plan(model: nn.Module, channels: int, cfg: Config) -> dict[str, Any]:
             raise _cannot(f'the step {name}')
     if not plan['loader']:
         raise _cannot(f'the loading step {type_name(pipeline[0])}')
+    if plan['loader']['float']:
+        plan['steps'] = [dict(step='as_float'), *map(_on_floats, plan['steps'])]
     return plan
+
+
+def _on_floats(step: Settings) -> Settings:
+    """A step behind a loader with ``to_float32``."""
+    if 'backend' not in step:
+        return dict(step, float=True)
+    if step['backend'] != 'cv2':
+        raise _cannot('resizing with pillow behind to_float32=True')
+    return dict(step, backend='cv2 float')
 
 
 class _Reader:
@@ -129,13 +140,12 @@ _READERS: dict[str, Callable[[_Reader], Settings]] = dict(
 
 def _loader(settings: Settings) -> Settings:
     read = _Reader('LoadImageFromFile', settings)
-    read.only('to_float32', False)
     read.take('ignore_empty')
     read.only('imdecode_backend', 'cv2', None, 'turbojpeg')
     colours = read.take('color_type', 'color')
     if colours not in ('color', 'color_ignore_orientation'):
         raise _cannot(f'color_type={colours!r} of the step LoadImageFromFile')
-    return read.done('load', turned=colours == 'color')
+    return read.done('load', turned=colours == 'color', float=bool(read.take('to_float32', False)))
 
 
 def _preparation(model: nn.Module) -> Settings:

@@ -1,4 +1,4 @@
-"""Resizing of 8-bit images as OpenCV and Pillow do it, to the grey level: both compute in integers."""
+"""Resizing as OpenCV and Pillow do it, of 8-bit images to the grey level, since both compute in integers."""
 
 from __future__ import annotations
 
@@ -20,28 +20,24 @@ _HEIGHT, _WIDTH = 1, 2
 
 
 def resized(op: Operators, images: str, height: str, width: str, backend: str, interpolation: str) -> str:
-    """Images in another size, in the integers that the library of a config computes with.
+    """Images in another size, in the numbers that the library of a config computes with.
 
     Args:
         op: The graph.
-        images: (N, H, W, C), uint8.
+        images: (N, H, W, C), uint8, or float32 for ``'cv2 float'``.
         height: The new height (1,), int64.
         width: The new width (1,), int64.
-        backend: ``'cv2'``, ``'pillow'`` or ``'pillow 13'``.
+        backend: ``'cv2'``, ``'cv2 float'``, ``'pillow'`` or ``'pillow 13'``.
         interpolation: One of :data:`KINDS` of the backend.
 
     Returns:
-        (N, height, width, C), uint8.
+        (N, height, width, C), of the type of the images.
     """
     return KINDS[backend, interpolation](op, images, height, width)
 
 
 def _cv2_bilinear(op: Operators, images: str, height: str, width: str) -> str:
-    first, shares = _cv2_places(op, op.length(images, _WIDTH), width)
-    last = op.Sub(op.length(images, _WIDTH), _int(1))
-    # At the left and right edge the first of both pixels is the edge itself, and takes the whole weight.
-    outside = op.Or(op.Less(first, _int(0)), op.GreaterOrEqual(first, last))
-    shares = op.Where(outside, np.float32(0), shares)
+    first, shares = _cv2_columns(op, images, width)
     rows = _weighted(op, images, _WIDTH, first, _cv2_linear(op, shares))
     first, shares = _cv2_places(op, op.length(images, _HEIGHT), height)
     # OpenCV drops bits on the way: 4 of the rows, 16 of each product.
@@ -51,13 +47,38 @@ def _cv2_bilinear(op: Operators, images: str, height: str, width: str) -> str:
     return op.cast(op.Div(op.Add(op.Add(*parts), np.int32(2)), np.int32(4)), np.uint8)
 
 
+def _cv2_float_bilinear(op: Operators, images: str, height: str, width: str) -> str:
+    rows = images
+    for axis, (first, shares) in ((_WIDTH, _cv2_columns(op, images, width)),
+                                  (_HEIGHT, _cv2_places(op, op.length(images, _HEIGHT), height))):
+        rows = _weighted(op, rows, axis, first, [op.Sub(np.float32(1), shares), shares], np.float32)
+    return rows
+
+
+def _cv2_float_bicubic(op: Operators, images: str, height: str, width: str) -> str:
+    for axis, length in ((_WIDTH, width), (_HEIGHT, height)):
+        first, shares = _cv2_places(op, op.length(images, axis), length)
+        images = _weighted(op, images, axis, op.Sub(first, _int(1)), _cv2_cubic(op, shares), np.float32)
+    return images
+
+
+def _cv2_columns(op: Operators, images: str, width: str) -> tuple[str, str]:
+    """What :func:`_cv2_places` returns of columns."""
+    first, shares = _cv2_places(op, op.length(images, _WIDTH), width)
+    last = op.Sub(op.length(images, _WIDTH), _int(1))
+    # At the left and right edge the first of both pixels is the edge itself, and takes the whole weight.
+    outside = op.Or(op.Less(first, _int(0)), op.GreaterOrEqual(first, last))
+    return first, op.Where(outside, np.float32(0), shares)
+
+
 def _cv2_bicubic(op: Operators, images: str, height: str, width: str) -> str:
     first, shares = _cv2_places(op, op.length(images, _WIDTH), width)
-    rows = _weighted(op, images, _WIDTH, op.Sub(first, _int(1)), _cv2_cubic(op, shares))
+    rows = _weighted(op, images, _WIDTH, op.Sub(first, _int(1)), _cv2_fixed(op, _cv2_cubic(op, shares)))
     first, shares = _cv2_places(op, op.length(images, _HEIGHT), height)
     # The second pass is in floating point, rounded to the nearest even number.
-    weights = [op.Mul(op.cast(weight, np.float32), np.float32(1 / _CV2_ONE**2)) for weight in _cv2_cubic(op, shares)]
-    total = _weighted(op, op.cast(rows, np.float32), _HEIGHT, op.Sub(first, _int(1)), weights)
+    weights = [op.Mul(op.cast(weight, np.float32), np.float32(1 / _CV2_ONE**2))
+               for weight in _cv2_fixed(op, _cv2_cubic(op, shares))]
+    total = _weighted(op, op.cast(rows, np.float32), _HEIGHT, op.Sub(first, _int(1)), weights, np.float32)
     return op.cast(op.Clip(op.Round(total), np.float32(0), np.float32(255)), np.uint8)
 
 
@@ -75,7 +96,7 @@ def _cv2_places(op: Operators, before: str, after: str) -> tuple[str, str]:
 
 
 def _cv2_linear(op: Operators, shares: str) -> list[str]:
-    return [_cv2_fixed(op, op.Sub(np.float32(1), shares)), _cv2_fixed(op, shares)]
+    return _cv2_fixed(op, [op.Sub(np.float32(1), shares), shares])
 
 
 def _cv2_cubic(op: Operators, shares: str) -> list[str]:
@@ -94,11 +115,11 @@ def _cv2_cubic(op: Operators, shares: str) -> list[str]:
         far = op.Add(op.Mul(far, outer), np.float32(plus))
     first, second, third = far, near(shares), near(op.Sub(np.float32(1), shares))
     fourth = op.Sub(op.Sub(op.Sub(np.float32(1), first), second), third)
-    return [_cv2_fixed(op, weight) for weight in (first, second, third, fourth)]
+    return [first, second, third, fourth]
 
 
-def _cv2_fixed(op: Operators, weights: str) -> str:
-    return op.cast(op.Round(op.Mul(weights, np.float32(_CV2_ONE))), np.int32)
+def _cv2_fixed(op: Operators, weights: Sequence[str]) -> list[str]:
+    return [op.cast(op.Round(op.Mul(weight, np.float32(_CV2_ONE))), np.int32) for weight in weights]
 
 
 def _taps(op: Operators, images: str, axis: int, first: str, weights: Sequence[str]) -> list[tuple[str, str]]:
@@ -111,10 +132,10 @@ def _taps(op: Operators, images: str, axis: int, first: str, weights: Sequence[s
     return taps
 
 
-def _weighted(op: Operators, images: str, axis: int, first: str, weights: Sequence[str]) -> str:
-    """Sums of neighbours along an axis, uint8 in int32."""
+def _weighted(op: Operators, images: str, axis: int, first: str, weights: Sequence[str],
+              kind: type = np.int32) -> str:
+    """Sums of neighbours along an axis, in the type of the weights."""
     total = ''
-    kind = np.int32 if axis == _WIDTH else np.float32
     for pixels, weight in _taps(op, images, axis, first, weights):
         part = op.Mul(op.cast(pixels, kind), weight)
         total = op.Add(total, part) if total else part
@@ -210,6 +231,9 @@ def _int(value: int) -> np.ndarray:
 KINDS: dict[tuple[str, str], Callable[[Operators, str, str, str], str]] = {
     ('cv2', 'bilinear'): _cv2_bilinear,
     ('cv2', 'bicubic'): _cv2_bicubic,
+    # Of images that were loaded with to_float32.
+    ('cv2 float', 'bilinear'): _cv2_float_bilinear,
+    ('cv2 float', 'bicubic'): _cv2_float_bicubic,
     ('pillow', 'bilinear'): _pillow('bilinear'),
     ('pillow', 'bicubic'): _pillow('bicubic'),
     # From release 13 on Pillow begins with the height where that loses more than twice as many pixels as the width.

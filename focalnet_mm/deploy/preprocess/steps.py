@@ -59,8 +59,13 @@ def _center_crop(op: Operators, images: str, step: Mapping[str, Any]) -> str:
 
 
 def _pad(op: Operators, images: str, step: Mapping[str, Any]) -> str:
-    """mmcv's ``Pad`` of images (N, H, W, C) in uint8."""
-    return _padded(op, images, (_HEIGHT, _WIDTH), step, np.uint8)
+    """mmcv's ``Pad`` of images (N, H, W, C)."""
+    return _padded(op, images, (_HEIGHT, _WIDTH), step, np.float32 if step.get('float') else np.uint8)
+
+
+def _as_float(op: Operators, images: str, step: Mapping[str, Any]) -> str:
+    """What loading with ``to_float32`` adds: steps behind it round no more."""
+    return op.cast(images, np.float32)
 
 
 def _padded(op: Operators, images: str, axes: tuple[int, int], step: Mapping[str, Any], dtype: type) -> str:
@@ -83,7 +88,7 @@ def prepared(op: Operators, images: str, step: Mapping[str, Any]) -> str:
 
     Args:
         op: The graph.
-        images: RGB images (N, H, W, 3), uint8.
+        images: RGB images (N, H, W, 3), uint8 or float32.
         step: ``channels``, of each channel that the model takes its number among R, G and B; ``mean`` and ``std``; and
             ``padding``, as for the step ``pad``, or nothing.
 
@@ -104,8 +109,8 @@ def _scaled(op: Operators, length: str, factor: str | np.ndarray) -> str:
     return op.cast(op.Floor(exact), np.int64)
 
 
-#: Name of a step in a plan → what does it with images (N, H, W, 3) in uint8.
+#: Name of a step in a plan → what does it with images (N, H, W, 3), in uint8 until they are made float32.
 STEPS: dict[str, Callable[[Operators, str, Mapping[str, Any]], str]] = dict(
-    resize=_resize, resize_edge=_resize_edge, center_crop=_center_crop, pad=_pad)
+    as_float=_as_float, resize=_resize, resize_edge=_resize_edge, center_crop=_center_crop, pad=_pad)
 #: Those by whose factors boxes come back.
 RESIZES = ('resize', 'resize_edge')
