@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone.focalnet import find_backbone
-from .part import TOLERANCE, Agreement, Part, difference, predicted
+from .part import Agreement, Part, difference, predicted
 from .whole import whole
 
 __all__ = ['PARTS', 'exportable']
@@ -269,14 +269,14 @@ def _scores_agree(choices: Sequence[Callable[[Tensor], Tensor]], expected: Seque
     scores, classes = found[:len(expected)], found[len(expected):]
     for values, own in zip(scores, expected, strict=True):
         if values.shape != own.shape:
-            return Agreement(False, float('nan'), f'scores have the shape {tuple(values.shape)} after the export, and '
-                                                  f'{tuple(own.shape)} in PyTorch')
+            return Agreement(float('nan'), f'scores have the shape {tuple(values.shape)} after the export, and '
+                                           f'{tuple(own.shape)} in PyTorch')
     largest = difference(expected, scores)
     for choose, values, own in zip(choices, scores[:len(choices)], classes, strict=True):
         for one, chosen, other in zip(values, choose(values), own):
             if not torch.equal(one[chosen].sort().values, one[other].sort().values):
-                return Agreement(False, largest, 'a class is chosen that the scores do not give')
-    return Agreement(largest <= TOLERANCE, largest, f'largest relative difference {largest:.1e}')
+                return Agreement(largest, 'a class is chosen that the scores do not give', 0.0)
+    return Agreement(largest, f'largest relative difference {largest:.1e}')
 
 
 def _choice(head: Any, name: str, chooses: bool) -> str:

@@ -229,7 +229,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--only', default='', help='cells whose "METHOD, FORM" holds this')
     parser.add_argument('--epochs', type=int, help='passes over the pictures')
+    parser.add_argument('--write', choices=[form for form, write in FORMS.items() if write], metavar='FORM',
+                        help='write data/shapes in this form below work_dirs/forms, and measure nothing')
     args = parser.parse_args()
+    if args.write:
+        folder = ROOT / 'work_dirs/forms' / args.write.replace(' ', '_')
+        folder.mkdir(parents=True)
+        FORMS[args.write](formats.truth(ROOT / 'data/shapes'), folder)
+        print(folder)
+        return
     logging.disable(logging.WARNING)
     print('| method | form | metric | untrained | trained | CPU seconds |\n|---|---|---|---|---|---|')
     for method, form in CELLS:

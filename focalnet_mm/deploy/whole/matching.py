@@ -53,8 +53,8 @@ def agreement(names: Sequence[str], expected: Sequence[Tensor], found: Sequence[
         largest = max(largest, *(abs(float(one['scores'][i] - two['scores'][j])) for i, j in pairs), 0.0)
     words = f'{matches} of {objects} objects found again, scores differ by at most {largest:.1e}'
     missed = objects - matches
-    return Agreement(missed <= SHARE * objects or (missed == 1 and excused), largest, words,
-                     matches / objects if missed else 1.0)
+    share = matches / objects if missed and not (missed == 1 and excused) else 1.0
+    return Agreement(largest, words, share, (SCORE, 1 - SHARE))
 
 
 def matched(one: dict[str, Tensor], two: dict[str, Tensor]) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..part import Agreement
-from .matching import IOU, SHARE
+from .matching import IOU, SCORE, SHARE
 from .matching import agreement as objects_agree
 from .samples import as_tensors, data_samples
 
@@ -78,8 +78,8 @@ def agreement(names: Sequence[str], void: int, expected: Sequence[Tensor], found
         parts.append(objects_agree(objects, left, right))
     if 'segments' in own:
         parts.append(_segments_agree(own['segments'], other, void))
-    return Agreement(all(part.holds for part in parts), max(part.difference for part in parts),
-                     ', '.join(part.words for part in parts), min(part.share for part in parts))
+    return Agreement(max(part.difference for part in parts), ', '.join(part.words for part in parts),
+                     min(part.share for part in parts), (SCORE, 1 - SHARE))
 
 
 def _segments_agree(expected: Tensor, found: dict[str, Tensor], void: int) -> Agreement:
@@ -94,9 +94,9 @@ def _segments_agree(expected: Tensor, found: dict[str, Tensor], void: int) -> Ag
             matches += max(same, default=0.0) > IOU
         known = known and set(right) <= set(ids.tolist()) and torch.equal(scores > 0, ids >= 0)
     different = float((expected % OFFSET != found['segments'] % OFFSET).float().mean())
-    return Agreement(known and count - matches <= SHARE * count, different,
-                     f'{matches} of {count} segments found again, {different:.2%} of the pixels of another label',
-                     matches / count if known and matches < count else 1.0)
+    words = f'{matches} of {count} segments found again, {different:.2%} of the pixels of another label'
+    # What pixels differ stands in the overlaps.
+    return Agreement(0.0, words, matches / count if known and count else float(known))
 
 
 def _present(segments: Tensor, void: int) -> list[int]:

@@ -6,7 +6,7 @@ from torch import nn
 
 from focalnet_mm.deploy import exportable
 from focalnet_mm.deploy.whole import whole
-from focalnet_mm.deploy.whole.segmenter import _Windows
+from focalnet_mm.deploy.whole.segmenter import _agreement, _Windows
 from focalnet_mm.run.build import load_model
 from tests.deploy.test_heads import SEGMENTERS, segmenter
 from tests.helpers.detectors import Pyramid
@@ -47,6 +47,17 @@ def test_windows(length, crop, stride):
     expected = torch.tensor([sum(one) / len(one) for one in said])
     assert torch.allclose(windows.mean(values.flatten(), 0), expected, atol=1e-6)
     assert windows.pixels.max() == length - 1
+
+
+def test_labels_of_equal_logits():
+    """Either of two labels with the same logit will do; a label with a lower one will not."""
+    logits = torch.tensor([1.0, 1.0 - 1e-6, 0.5])[None, :, None, None].expand(1, 3, 8, 8)
+    labels = logits.argmax(1)
+    assert _agreement((labels, logits), (labels + 1, logits)).holds
+    assert not _agreement((labels, logits), (labels + 2, logits)).holds
+    assert not _agreement((labels, logits), (labels, logits + 1e-3)).holds
+    one = logits[:, :1]
+    assert not _agreement((labels, one), (labels + 1, one)).holds
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,21 +86,22 @@ def _split(out: Collector, path: Path) -> str | None:
 
 
 def _declare(content: Mapping[str, Any], out: Collector) -> dict[Any, int]:
-    """Take the categories of a file: id to label. Equal names within one file stay apart."""
+    """Take the categories of a file: id to label. Equal names within one file stay apart, in their order."""
     above = _project(content)
     labels: dict[Any, int] = {}
-    seen: set[str] = set()
+    seen: Counter[str] = Counter()
     stuff = set(out.stuff)
     for category in content['categories']:
         name = str(category.get('name', category.get('id')))
         if name == above:
             continue
-        if name in seen:
+        # Of an earlier file's classes of this name the one that stands at the same place among them.
+        same = [label for label, known in enumerate(out.classes) if known == name]
+        if seen[name] == len(same):
             out.declare([name])
-            labels[category.get('id')] = len(out.classes) - 1
-        else:
-            labels[category.get('id')] = out.label(name)
-        seen.add(name)
+            same.append(len(out.classes) - 1)
+        labels[category.get('id')] = same[seen[name]]
+        seen[name] += 1
         if not category.get('isthing', 1):
             stuff.add(labels[category.get('id')])
     if _is_panoptic(content):

@@ -195,6 +195,21 @@ class TestClasses:
         assert [problem.text for problem in data.problems if problem.kind == 'equal_names'] == [
             "the classes 0 and 1 are both called 'circle'"]
 
+    def test_equal_names_in_two_files(self, sources, tmp_path):
+        """They stay the same classes from file to file."""
+        formats.write_coco(sources, tmp_path)
+        before = read_data(tmp_path, tell=quiet)
+        for split in formats.SPLITS:
+            file = tmp_path / f'{split}.json'
+            content = json.loads(file.read_text())
+            for category in content['categories'][:3]:
+                category['name'] = 'ship'
+            file.write_text(json.dumps(content))
+        data = read_data(tmp_path, tell=quiet)
+        assert data.classes == ['ship'] * 3 + before.classes[3:]
+        assert [[item.label for item in picture.annotations] for picture in data.pictures] == [
+            [item.label for item in picture.annotations] for picture in before.pictures]
+
     def test_names_of_yolo_with_a_gap(self, sources, tmp_path):
         formats.write_yolo(sources, tmp_path)
         (tmp_path / 'data.yaml').write_text('names: {1: a, 2: b}\ntrain: images/train\n')
