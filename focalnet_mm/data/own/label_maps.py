@@ -13,7 +13,7 @@ from PIL import Image
 from .headers import large_pictures
 from .records import OwnData, Picture
 
-__all__ = ['IGNORED', 'NO_CLASS', 'content_of', 'labels_of', 'load_map', 'number_of', 'numbers_of',
+__all__ = ['IGNORED', 'NO_CLASS', 'by_colour', 'content_of', 'labels_of', 'load_map', 'number_of', 'numbers_of',
            'read_label_map', 'value_of']
 
 #: What :func:`read_label_map` gives where a pixel has no class.
@@ -22,15 +22,24 @@ NO_CLASS = -1
 IGNORED = 255
 
 
-def load_map(path: Path) -> np.ndarray:
+def by_colour(data: OwnData) -> bool:
+    """Whether colours tell the classes of label maps, where those with a palette are meant by it and not by numbers."""
+    return bool(data.map_values) and not any(isinstance(value, int) for value in data.map_values)
+
+
+def load_map(path: Path, colours: bool = False) -> np.ndarray:
     """The values of a label map: (H, W) numbers, or (H, W, 3) colours in RGB.
+
+    Args:
+        path: The map.
+        colours: Whether a map with a palette gives its colours in place of its numbers.
 
     Raises:
         ValueError: It cannot be read.
     """
     try:
         with large_pictures(), Image.open(path) as image:
-            if image.mode in ('RGBA', 'LA', 'PA', 'CMYK', 'YCbCr'):
+            if image.mode in ('RGBA', 'LA', 'PA', 'CMYK', 'YCbCr') or (colours and image.mode == 'P'):
                 image = image.convert('RGB') if image.mode != 'LA' else image.getchannel(0)
             return np.asarray(image).astype(np.int32)
     except (OSError, SyntaxError, ValueError) as error:
@@ -52,7 +61,7 @@ def read_label_map(data: OwnData, picture: Picture) -> np.ndarray:
     """
     if picture.label_map is None:
         raise ValueError(f'{picture.path} has no label map.')
-    values = _numbers(load_map(picture.label_map))
+    values = _numbers(load_map(picture.label_map, by_colour(data)))
     known = {number_of(value): label for value, label in data.map_values.items()}
     found, places = np.unique(values, return_inverse=True)
     labels = np.array([known.get(value, NO_CLASS) for value in found.tolist()], np.int32)
@@ -77,20 +86,20 @@ def value_of(number: int) -> int | tuple[int, int, int]:
 
 
 @functools.lru_cache(maxsize=200_000)
-def _content(path: Path, changed: int) -> tuple[tuple[int, int], dict[int, int]]:
-    values = _numbers(load_map(path))
+def _content(path: Path, changed: int, colours: bool) -> tuple[tuple[int, int], dict[int, int]]:
+    values = _numbers(load_map(path, colours))
     numbers, counts = np.unique(values, return_counts=True)
     return values.shape, dict(zip(numbers.tolist(), counts.tolist()))
 
 
-def content_of(path: Path) -> tuple[tuple[int, int], dict[int, int]]:
+def content_of(path: Path, colours: bool = False) -> tuple[tuple[int, int], dict[int, int]]:
     """Height and width of a label map, and how many pixels have each value, as :func:`numbers_of` gives them."""
-    return _content(path, path.stat().st_mtime_ns)
+    return _content(path, path.stat().st_mtime_ns, colours)
 
 
-def numbers_of(path: Path) -> Set[int]:
+def numbers_of(path: Path, colours: bool = False) -> Set[int]:
     """The values in a label map; those of colours lie beyond those of greys."""
-    return content_of(path)[1].keys()
+    return content_of(path, colours)[1].keys()
 
 
 def labels_of(data: OwnData, picture: Picture) -> set[int]:
@@ -99,5 +108,5 @@ def labels_of(data: OwnData, picture: Picture) -> set[int]:
     if picture.label_map is not None:
         known = {number_of(value): label for value, label in data.map_values.items()}
         with contextlib.suppress(OSError, ValueError):
-            labels |= {known[number] for number in numbers_of(picture.label_map) if number in known}
+            labels |= {known[number] for number in numbers_of(picture.label_map, by_colour(data)) if number in known}
     return labels

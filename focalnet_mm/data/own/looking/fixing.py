@@ -13,7 +13,7 @@ import numpy as np
 
 from ..classes import relabel
 from ..headers import Header, read_header
-from ..label_maps import IGNORED, content_of, labels_of, number_of, value_of
+from ..label_maps import IGNORED, by_colour, content_of, labels_of, number_of, value_of
 from ..masks import decode, encode, polygon_box, rle_box
 from ..records import Annotation, OwnData, Picture, Problem
 from .problems import KINDS, same_class
@@ -219,7 +219,7 @@ def _nearest_values(data: OwnData, problems: list[Problem], subjects: _Subjects)
     for picture in data.pictures:
         if picture.label_map is not None:
             with contextlib.suppress(OSError, ValueError):
-                counts.update(content_of(picture.label_map)[1])
+                counts.update(content_of(picture.label_map, by_colour(data))[1])
     known = {number_of(value): label for value, label in data.map_values.items()}
     lost = [number for number in counts if number not in known and number != IGNORED]
     if not known or not lost:

@@ -40,19 +40,27 @@ def read(out: Collector) -> None:
         pictures: dict[Any, Picture] = {}
         elsewhere: set[Any] = set()
         for image in out.track(content['images'], f'Reading the pictures of {path.name}'):
-            pictures[image.get('id')] = out.named(str(image.get('file_name', '')), path.parent, split,
+            key = _key(image.get('id'))
+            pictures[key] = out.named(str(image.get('file_name', '')), path.parent, split,
                                                   (image.get('height') or 0, image.get('width') or 0))
-            if split not in (None, pictures[image.get('id')].split):
-                elsewhere.add(image.get('id'))
+            if split not in (None, pictures[key].split):
+                elsewhere.add(key)
         reader = _read_segments if _is_panoptic(content) else _read_object
         for number, entry in enumerate(out.track(content['annotations'], f'Reading the objects of {path.name}')):
-            picture = pictures.get(entry.get('image_id'))
+            picture = pictures.get(_key(entry.get('image_id')))
             if picture is None:
                 out.note('no_picture', f'annotation {entry.get("id", number)} of {path.name} belongs to the image '
                          f'{entry.get("image_id")!r}, which the file does not list', done='left out')
-            elif entry.get('image_id') not in elsewhere:
+            elif _key(entry.get('image_id')) not in elsewhere:
                 # Of two splits the first counts.
                 reader(out, picture, entry, labels[path], path)
+
+
+def _key(number: Any) -> Any:
+    """An id: some tools write it as a text, or as a decimal, at one place and as a number at another."""
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    return str(number) if isinstance(number, int) else number
 
 
 def _is_panoptic(content: Mapping[str, Any]) -> bool:
@@ -66,11 +74,16 @@ def _choose(files: dict[Path, Any], out: Collector) -> dict[Path, Any]:
         keypoints = any('keypoints' in entry for entry in content['annotations'][:1])
         return _is_panoptic(content), not keypoints, len(content['categories']), _split(out, path) is not None
 
+    def apart(path: Path, other: Path) -> bool:
+        """Whether two files tell of objects of different classes, as of tasks that were given to two people."""
+        one, two = ({str(category.get('name')) for category in files[each]['categories']} for each in (path, other))
+        return rank(path)[:2] == rank(other)[:2] == (False, True) and not one & two
+
     names = {path: {str(image.get('file_name')).rsplit('.', 1)[0] for image in content['images']}
              for path, content in files.items()}
     chosen: list[Path] = []
     for path in sorted(files, key=rank, reverse=True):
-        rival = next((other for other in chosen if other.parent == path.parent
+        rival = next((other for other in chosen if other.parent == path.parent and not apart(path, other)
                       and (_split(out, other) == _split(out, path) or None in (_split(out, other), _split(out, path)))
                       and 2 * len(names[path] & names[other]) >= min(len(names[path]), len(names[other])) > 0), None)
         if rival is None:
@@ -100,10 +113,10 @@ def _declare(content: Mapping[str, Any], out: Collector) -> dict[Any, int]:
         if seen[name] == len(same):
             out.declare([name])
             same.append(len(out.classes) - 1)
-        labels[category.get('id')] = same[seen[name]]
+        labels[_key(category.get('id'))] = same[seen[name]]
         seen[name] += 1
         if not category.get('isthing', 1):
-            stuff.add(labels[category.get('id')])
+            stuff.add(labels[_key(category.get('id'))])
     if _is_panoptic(content):
         out.stuff = frozenset(stuff)
         colours = [category.get('color') for category in content['categories']]
@@ -115,8 +128,8 @@ def _declare(content: Mapping[str, Any], out: Collector) -> dict[Any, int]:
 def _project(content: Mapping[str, Any]) -> str | None:
     """The category that Roboflow puts before the others: the name of the project, of which nothing is."""
     first, *others = content['categories'] or [{}]
-    used = {entry.get('category_id') for entry in content['annotations']}
-    if (others and first.get('supercategory') == 'none' and first.get('id') not in used
+    used = {_key(entry.get('category_id')) for entry in content['annotations']}
+    if (others and first.get('supercategory') == 'none' and _key(first.get('id')) not in used
             and all(other.get('supercategory') == first.get('name') for other in others)):
         return str(first.get('name'))
     return None
@@ -129,7 +142,7 @@ def _unknown(out: Collector, picture: Picture, entry: Mapping[str, Any], path: P
 
 def _read_object(out: Collector, picture: Picture, entry: Mapping[str, Any], labels: Mapping[Any, int],
                  path: Path) -> None:
-    label = labels.get(entry.get('category_id'))
+    label = labels.get(_key(entry.get('category_id')))
     if label is None:
         _unknown(out, picture, entry, path)
         return
@@ -180,7 +193,7 @@ def _read_segments(out: Collector, picture: Picture, entry: Mapping[str, Any], l
         out.note('map_size', f'{out.folder.relative(match.path)} has another size than {picture.path.name}',
                  picture.path)
     for segment in entry['segments_info']:
-        label = labels.get(segment.get('category_id'))
+        label = labels.get(_key(segment.get('category_id')))
         mask = numbers == segment.get('id')
         if label is None:
             _unknown(out, picture, segment, path)

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from .folder import Folder, read_text
+from ...pictures import IMAGE_ENDINGS
+from .folder import Folder, read_text, split_of
 
 __all__ = ['image_sets', 'split_in']
 
@@ -25,10 +26,13 @@ def image_sets(folder: Folder, kind: str) -> dict[str, str]:
     """
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for path in folder.ending('.txt'):
-        if path.stem in ('train', 'val', 'test') and 'ImageSets' in path.parts:
+        split = split_of([path.stem])
+        if split and 'ImageSets' in path.parts:
             # Lists of a class have 1, 0 or -1 behind the name.
             lines = (re.sub(r'\s{2,}[01]$|\s+-1$', '', line.strip()) for line in read_text(path).splitlines())
-            found[path.parent.name].update(dict.fromkeys(filter(None, lines), path.stem))
+            names = (line.rpartition('.')[0] if line.lower().endswith((*IMAGE_ENDINGS, '.xml')) else line
+                     for line in lines)
+            found[path.parent.name].update(dict.fromkeys(filter(None, names), split))
     return found[kind] or {name: split for lists in found.values() for name, split in lists.items()}
 
 

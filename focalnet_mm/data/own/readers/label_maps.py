@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,12 +127,14 @@ def read(out: Collector) -> None:
         raise ValueError(f'{out.folder.root} holds no pictures with label maps of the same name: put them into two '
                          'folders, such as images and annotations.')
     splits = image_sets(out.folder, 'Segmentation')
+    listed = _class_list(out.folder)
+    colours = _goes_by_palette(listed, pairs.values())
     counts: Counter[int] = Counter()
     for path, label_map in out.track(sorted(pairs.items()), 'Reading label maps'):
         picture = out.picture(path, split_in(splits, path) or split_of(out.folder.relative(path).parts[:-1]))
         picture.label_map = label_map
         try:
-            (height, width), numbers = content_of(label_map)
+            (height, width), numbers = content_of(label_map, colours)
         except (OSError, ValueError) as error:
             out.note('no_map', str(error), path)
             continue
@@ -144,13 +146,13 @@ def read(out: Collector) -> None:
     without = [path for path in _pictures(out.folder) if path not in pairs and path not in maps]
     if without:
         out.tell(f'{len(without)} pictures have no label map, {out.folder.relative(without[0])} among them: passed by.')
-    _name_classes(out, counts, next(iter(pairs.values())))
-    _note_unknown(out, counts)
+    _name_classes(out, listed, counts, next(iter(pairs.values())))
+    _note_unknown(out, counts, colours)
 
 
-def _name_classes(out: Collector, counts: Mapping[int, int], example: Path) -> None:
+def _name_classes(out: Collector, listed: list[_Entry], counts: Mapping[int, int], example: Path) -> None:
     """Say which value or colour is which class."""
-    listed, numbers = _class_list(out.folder), sorted(counts)
+    numbers = sorted(counts)
     lossy = example.suffix.lower() not in _LOSSLESS
     if (lossy and not any(entry.colour for entry in listed)) or (not listed and len(numbers) > _MOST_CLASSES):
         numbers = _black_and_white(counts, example)
@@ -212,7 +214,7 @@ def _total(counts: Mapping[int, int]) -> int:
     return sum(counts.values())
 
 
-def _note_unknown(out: Collector, counts: Mapping[int, int]) -> None:
+def _note_unknown(out: Collector, counts: Mapping[int, int], colours: bool) -> None:
     """Say how many pixels are of no class: by value, or of many values by picture."""
     known = {number_of(value) for value in out.map_values} | {IGNORED, number_of((IGNORED,) * 3)}
     unknown = {number: count for number, count in counts.items() if number not in known}
@@ -222,7 +224,7 @@ def _note_unknown(out: Collector, counts: Mapping[int, int]) -> None:
                      'pixels have none')
         return
     for picture in out.pictures.values():
-        found = content_of(picture.label_map)[1] if picture.label_map and picture.height else {}
+        found = content_of(picture.label_map, colours)[1] if picture.label_map and picture.height else {}
         if lost := {number: count for number, count in found.items() if number in unknown}:
             out.note('map_values', f'{out.folder.relative(Path(str(picture.label_map)))} has {_total(lost)} of '
                      f'{_total(found)} pixels of {len(lost)} values that are no class, as blurred and compressed '
@@ -262,6 +264,28 @@ def _listed_values(out: Collector, listed: Sequence[_Entry], values: Sequence[in
                  f'names: the first one, {listed[0].name}, is taken to be 0. If it is 1, number the lines of the list: '
                  f'"1 {listed[0].name}".')
     return {label + first: label for label in range(len(listed))}
+
+
+def _goes_by_palette(listed: Sequence[_Entry], maps: Iterable[Path]) -> bool:
+    """Whether maps have the listed colours in their palettes at other places than in the list.
+
+    Programs that shrink a PNG number its colours anew, each file by itself.
+    """
+    places = {entry.colour: place for place, entry in enumerate(listed)}
+    if not listed or None in places or len(places) < len(listed):
+        return False
+    moved = False
+    for path in maps:
+        try:
+            palette = _palette(path)
+            used = [number for number in content_of(path)[1] if number != IGNORED]
+        except (OSError, ValueError):
+            continue
+        colours = [palette.get(number) for number in used]
+        if not palette or not all(colour in places for colour in colours):
+            return False
+        moved = moved or any(places[colour] != number for colour, number in zip(colours, used))
+    return moved
 
 
 def _title(number: int) -> str:

@@ -50,7 +50,7 @@ def read(out: Collector) -> None:
         raise ValueError(f'{out.folder.root} holds {len(files)} lists of YOLO classes, {files[0].name} and '
                          f'{out.folder.relative(files[1])} among them: name the folder of one data set.')
     if content is None:
-        content = dict(names=_lines(files[0]))
+        content = dict(names=_lines(files[0]), **_lists(out.folder))
     out.declare(_names(content['names'], files[0]))
     keypoints = content.get('kpt_shape') or (0, 0)
     pose = int(keypoints[0]) * int(keypoints[1])
@@ -98,6 +98,16 @@ def _load(path: Path) -> dict[str, Any] | None:
     return None
 
 
+def _lists(folder: Folder) -> dict[str, str]:
+    """Darknet's lists of pictures, ``train.txt`` and ``valid.txt``, by their split."""
+    found = {}
+    for path in folder.ending('.txt'):
+        split = split_of([path.stem])
+        if split and (lines := _lines(path)) and all(line.lower().endswith(IMAGE_ENDINGS) for line in lines):
+            found[split] = str(path)
+    return found
+
+
 def _names(names: Any, path: Path) -> list[str]:
     if isinstance(names, list):
         return [str(name) for name in names]
@@ -128,6 +138,9 @@ def _pictures(out: Collector, content: Mapping[str, Any], file: Path) -> Iterato
             yield place, split
         else:
             for line in filter(None, map(str.strip, read_text(place).splitlines())):
+                # CVAT writes data/obj_train_data/0.jpg, and packs no folder data.
+                inner = line.removeprefix('data/')
+                line = inner if (place.parent / inner).is_file() else line
                 # Whose split it is has been said.
                 yield out.named(line, place.parent, split).path, None
     if not named:
