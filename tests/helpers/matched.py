@@ -35,7 +35,7 @@ def _objects(folder):
 
 
 def _are_same(one, other):
-    if one['category_id'] != other['category_id'] or abs(one['score'] - other['score']) > SCORE:
+    if one['category_id'] != other['category_id'] or abs(one.get('score', 0) - other.get('score', 0)) > SCORE:
         return False
     return all(_is_same_place(one[key], other[key]) for key in ('bbox', 'segmentation') if key in one)
 

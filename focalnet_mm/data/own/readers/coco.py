@@ -42,7 +42,7 @@ def read(out: Collector) -> None:
         for image in out.track(content['images'], f'Reading the pictures of {path.name}'):
             key = _key(image.get('id'))
             pictures[key] = out.named(str(image.get('file_name', '')), path.parent, split,
-                                                  (image.get('height') or 0, image.get('width') or 0))
+                                      (image.get('height') or 0, image.get('width') or 0))
             if split not in (None, pictures[key].split):
                 elsewhere.add(key)
         reader = _read_segments if _is_panoptic(content) else _read_object

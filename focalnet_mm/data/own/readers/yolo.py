@@ -141,8 +141,9 @@ def _pictures(out: Collector, content: Mapping[str, Any], file: Path) -> Iterato
                 # CVAT writes data/obj_train_data/0.jpg, and packs no folder data.
                 inner = line.removeprefix('data/')
                 line = inner if (place.parent / inner).is_file() else line
-                # Whose split it is has been said.
-                yield out.named(line, place.parent, split).path, None
+                # Of two splits the first counts, and that has been said.
+                picture = out.named(line, place.parent, split)
+                yield picture.path, picture.split
     if not named:
         yield from ((path, split_of(out.folder.relative(path).parts[:-1])) for path in out.folder.pictures)
 
