@@ -35,7 +35,7 @@ def lower_precision(file: Path, precision: str, pictures: Sequence[Path] = ()) -
             see, of which up to 64 are taken, from all parts of the list.
 
     Raises:
-        ValueError: There is no layer, or no picture to find ranges with.
+        ValueError: There is no layer, or no picture to find ranges with, or onnxruntime cannot open what its tools made.
     """
     model = _simplified(file)
     layers = _layers(model)
@@ -56,6 +56,11 @@ def lower_precision(file: Path, precision: str, pictures: Sequence[Path] = ()) -
     lower.opset_import.extend(before.opset_import)
     new = file.with_name(f'{file.name}.new')
     onnx.save(lower, new)
+    try:
+        _check_opens(new, precision)
+    except ValueError:
+        new.unlink()
+        raise
     os.replace(new, file)
     # What is smaller lies in one file.
     file.with_name(f'{file.name}.data').unlink(missing_ok=True)
@@ -74,6 +79,20 @@ def _simplified(file: Path) -> onnx.ModelProto:
         onnx.save(onnx.load(file), Path(folder) / 'whole.onnx')
         onnxruntime.InferenceSession(str(Path(folder) / 'whole.onnx'), options, providers=['CPUExecutionProvider'])
         return onnx.load(options.optimized_model_filepath)
+
+
+def _check_opens(file: Path, precision: str) -> None:
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    try:
+        onnxruntime.InferenceSession(str(file), options, providers=['CPUExecutionProvider'])
+    # Its own errors have no common class but Exception.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [''])[0]
+        raise ValueError(f'What onnxruntime {onnxruntime.__version__} makes of this model in {precision} it cannot open '
+                         f'({reason}): export with --precision fp32, and please report it.') from error
 
 
 def _layers(model: onnx.ModelProto) -> list[str]:
@@ -144,6 +163,7 @@ def _quantised(model: onnx.ModelProto, layers: Sequence[str], pictures: Sequence
     with tempfile.TemporaryDirectory() as folder:
         plain, lower = Path(folder) / 'plain.onnx', Path(folder) / 'int8.onnx'
         # Symbolic shapes come to no end over loops, and layers need none of them.
+        _give_own_biases(model, layers)
         quant_pre_process(model, plain, skip_optimization=True, skip_symbolic_shape=True)
         quiet.setLevel(logging.ERROR)
         try:
@@ -158,6 +178,18 @@ def _quantised(model: onnx.ModelProto, layers: Sequence[str], pictures: Sequence
         finally:
             quiet.setLevel(level)
         return onnx.load(lower)
+
+
+def _give_own_biases(model: onnx.ModelProto, layers: Sequence[str]) -> None:
+    """Copy biases that several layers share: onnxruntime numbers copies of its own without looking at other names."""
+    constants = {value.name: value for value in model.graph.initializer}
+    chosen = set(layers)
+    for node in model.graph.node:
+        if node.name in chosen and len(node.input) > 2 and node.input[2] in constants:
+            own = model.graph.initializer.add()
+            own.CopyFrom(constants[node.input[2]])
+            own.name = f'{node.name}/bias'
+            node.input[2] = own.name
 
 
 def _has_vnni() -> bool:
