@@ -97,3 +97,38 @@ def test_words_that_may_be_classes(tmp_path, told):
     data = table(tmp_path, 'image,labels', lambda number: f'i{number}.jpg,{"scab rust" if number else "scab"}', told)
     assert data.classes == ['scab', 'scab rust']
     assert any("'scab rust' in the column labels is taken for one class" in line for line in told)
+
+
+class TestSplits:
+    """Of a column of splits, and of files beside each other."""
+
+    @staticmethod
+    def read(folder, told=None, **tables):
+        """Four pictures in a folder that tells no split, and tables of the given lines."""
+        for number in range(4):
+            own.picture(folder / 'pictures' / f'i{number}.jpg', HEIGHT, WIDTH)
+        for name, lines in tables.items():
+            (folder / f'{name}.csv').write_text('\n'.join(lines) + '\n')
+        data = read_data(folder, tell=(told if told is not None else []).append)
+        return data, [picture.split for picture in sorted(data.pictures, key=lambda picture: picture.path)]
+
+    @pytest.mark.parametrize('row_splits', [('', 'val'), ('val', '')])
+    def test_rows_with_and_without(self, row_splits, tmp_path):
+        """No row is lost: a split that a later row tells is that of the picture."""
+        data, splits = self.read(tmp_path, boxes=['path,label,x1,y1,x2,y2,split', *(
+            f'i{number}.jpg,{name},1,1,{side},20,{split}' for number in range(4)
+            for name, side, split in zip(('cat', 'dog'), (20, 30), row_splits))])
+        assert [len(picture.annotations) for picture in data.pictures] == [2] * 4
+        assert splits == ['val'] * 4
+        assert not data.problems
+
+    @pytest.mark.parametrize('name', ['all', 'zoo'])
+    @pytest.mark.parametrize('box', ['', ',1,1,20,20'])
+    def test_tables_of_all_and_of_splits(self, name, box, tmp_path, told):
+        heading = 'path,label' + (',x1,y1,x2,y2' if box else '')
+        data, splits = self.read(tmp_path, told, **{
+            file: [heading, *(f'i{number}.jpg,a{box}' for number in numbers)]
+            for file, numbers in ((name, '0123'), ('train', '012'), ('val', '3'))})
+        assert splits == ['train'] * 3 + ['val']
+        assert [len(picture.annotations) for picture in data.pictures] == [1 if box else 0] * 4
+        assert any('4 objects stand both' in line for line in told) is bool(box)
