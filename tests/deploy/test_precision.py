@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from focalnet_mm.deploy import Runtime
 from focalnet_mm.deploy import precision as precisions
@@ -28,6 +29,32 @@ def test_beside_float32(precision, share, tolerance, tmp_path):
                      for lower, own in zip(Runtime(file)(pictures), expected, strict=True))
     # Not 0: something is computed in fewer bits.
     assert 1e-7 < difference < tolerance
+
+
+def test_biases_that_layers_share(tmp_path):
+    """onnxruntime would call its copy of the first bias as the value behind it is called."""
+    file = exported.layers(tmp_path / 'x.onnx')
+    model = onnx.load(file)
+    convs = [node for node in model.graph.node if node.op_type == 'Conv']
+    size = next(weight.dims[0] for weight in model.graph.initializer if weight.name == convs[0].input[2])
+    shared = numpy_helper.from_array(np.linspace(-1, 1, size, dtype=np.float32), 'val_6')
+    model.graph.initializer.append(shared)
+    # A layer more that has the same bias, and a value that is called as the copy would be.
+    again = helper.make_node('Conv', ['val_61', 'more', 'val_6'], ['more_1'], name='more')
+    weight = np.random.default_rng(1).standard_normal((size, size, 1, 1)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight / size, 'more'))
+    place = list(model.graph.node).index(convs[0])
+    after = convs[0].output[0]
+    convs[0].input[2], convs[0].output[0] = 'val_6', 'val_61'
+    model.graph.node.insert(place + 1, again)
+    for node in list(model.graph.node)[place + 2:]:
+        node.input[:] = ['more_1' if name == after else name for name in node.input]
+    onnx.save(model, file)
+    picture, = exported.pictures((40, 50))
+    expected = Runtime(file)([picture])[0]['scores']
+    cv2.imwrite(str(tmp_path / '0.png'), picture[..., ::-1])
+    lower_precision(file, 'int8', [tmp_path / '0.png'])
+    np.testing.assert_allclose(Runtime(file)([picture])[0]['scores'], expected, atol=0.05)
 
 
 def weight_bytes(file):

@@ -241,7 +241,8 @@ def read_split(data: OwnData, path: str | os.PathLike) -> None:
     """
     # A byte order mark is what spreadsheets add.
     text = Path(path).read_bytes().removeprefix(b'\xef\xbb\xbf').decode('utf-8', 'surrogateescape')
-    delimiter = ';' if text.partition('\n')[0].count(';') else ','
+    # Spreadsheets write semicolons or tabs where a comma is the decimal sign.
+    delimiter = next((sign for sign in ';\t' if sign in text.partition('\n')[0]), ',')
     try:
         rows = list(csv.DictReader(io.StringIO(text, newline=''), delimiter=delimiter))
     except csv.Error as error:
@@ -252,6 +253,8 @@ def read_split(data: OwnData, path: str | os.PathLike) -> None:
     found: dict[str, tuple[str | None, str | None]] = {}
     for number, row in enumerate(rows, start=2):
         name, split = row['picture'], (row['split'] or '').strip().casefold()
+        if not any((value or '').strip() for value in (name, split, row.get('group'))):
+            continue  # spreadsheets leave empty rows at the end
         if name not in pictures:
             raise ValueError(f'{path}, line {number}: {name} is no picture of {data.root}.')
         if split and split not in SPLITS:

@@ -52,6 +52,10 @@ class Collector:
         self._labels: dict[str, int] = {}
         self._sizes: dict[Path, tuple[int, int]] = {}
         self._names: dict[tuple[str, Path, str | None, str | None], Path | None] = {}
+        # Whether the first mention of a picture told its split, and which were mentioned both with one and without.
+        self._with_split: dict[Path, bool] = {}
+        self._both_ways: set[Path] = set()
+        self._twice = 0
 
     def track(self, items: Sequence[_T], what: str) -> Iterator[_T]:
         """Go through items, many of them under a progress bar."""
@@ -104,21 +108,34 @@ class Collector:
 
         Args:
             path: The picture.
-            split: The one that it is said to be in; told by its folders where nothing else does.
+            split: The one that it is said to be in; told by its folders where no mention says one.
             size: Height and width that the annotations name, if they do: numbers, or texts of some.
         """
         said = [_side(value) for value in size or ()]
         if path not in self.pictures:
             header = self.header(path)
             height, width = (header.height, header.width) if header else (0, 0)
+            self._with_split[path] = bool(split)
             split = split or split_of(self.folder.relative(path).parts[:-1])
             self.pictures[path] = Picture(path, height, width, split=split)
             if header and said and all(said) and said != [height, width]:
                 self._other_size(path, header, (said[0], said[1]))
-        elif split and self.pictures[path].split not in (None, split):
-            self.note('two_splits', f'{self.folder.relative(path)} stands in {self.pictures[path].split} and in '
-                      f'{split}: the first counts', path)
+        else:
+            self._again(self.pictures[path], split)
         return self.pictures[path]
+
+    def _again(self, picture: Picture, split: str | None) -> None:
+        """Take the split of a later mention where none before told one."""
+        told = self._with_split[picture.path]
+        if told != bool(split):
+            self._both_ways.add(picture.path)
+        if not split or (told and split == picture.split):
+            return
+        if told:
+            self.note('two_splits', f'{self.folder.relative(picture.path)} stands in {picture.split} and in {split}: '
+                      'the first counts, and what the other tells is passed by', picture.path)
+        else:
+            picture.split, self._with_split[picture.path] = split, True
 
     def named(self, name: str, near: Path, split: str | None = None, size: Sequence[Any] | None = None,
               stem: str | None = None) -> Picture:
@@ -138,8 +155,11 @@ class Collector:
         if found is not None:
             return self.picture(found, split, size)
         path = near / name.replace('\\', '/')
-        if path not in self.pictures:
+        if path in self.pictures:
+            self._again(self.pictures[path], split)
+        else:
             self.pictures[path] = Picture(path, 0, 0, split=split)
+            self._with_split[path] = bool(split)
             self.note('missing', f'{name} is annotated in {self.folder.relative(near)}, but no picture, or no single '
                       'one, is called so', path)
         return self.pictures[path]
@@ -169,6 +189,8 @@ class Collector:
             crowd: bool = False) -> None:
         """Add an object; where it has no box, that of its polygons.
 
+        A file of all pictures and one of a split hold the same objects, each of which is taken once.
+
         Raises:
             ValueError: Its segmentation cannot be drawn.
         """
@@ -178,7 +200,11 @@ class Collector:
         if box is None:
             box = polygon_box(segmentation)
         left, top, right, bottom = map(float, box)
-        picture.annotations.append(Annotation(label, (left, top, right, bottom), segmentation or None, crowd))
+        found = Annotation(label, (left, top, right, bottom), segmentation or None, crowd)
+        if picture.path in self._both_ways and found in picture.annotations:
+            self._twice += 1
+            return
+        picture.annotations.append(found)
 
     def finish(self, format: str) -> OwnData:
         """All that was found; sentences about it go to the user."""
@@ -191,6 +217,9 @@ class Collector:
         if self.gathered:
             self._pass_by_classes(data)
         self._pass_by_pictures(data)
+        if self._twice:
+            self.tell(f'{self._twice} objects stand both where their picture has a split and where it has none: each '
+                      'is taken once.')
         for kind, count in Counter(problem.kind for problem in self.problems).items():
             example = next(problem for problem in self.problems if problem.kind == kind)
             done = ': left out' if example.done == 'left out' else ''

@@ -12,15 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from ..masks import encode, rle_box
-from ..records import Picture
+from ..records import SPLITS, Picture
 from .collecting import Collector
-from .columns import columns_of, has_objects, is_on
+from .columns import columns_of, has_objects, is_on, passed_by, sides_of
 from .folder import Folder, read_text, split_of_name
 
 __all__ = ['is_submission', 'read', 'tables']
 
 # The class of objects in a table without classes.
 _ONLY_CLASS = 'object'
+# Further words of a column; a folder that is called so may be something else.
+_MORE_SPLITS = {'evaluation': 'val', 'eval': 'val', 'holdout': 'val', 'hold-out': 'val', 'hold_out': 'val'}
 _SEPARATORS = re.compile(r'\s*[;|]\s*')
 
 
@@ -80,6 +82,8 @@ def read(out: Collector) -> None:
         if parts:
             out.tell(f'The boxes of {path.name} lie between 0 and 1: they are taken for parts of the width and height.')
         _warn_of_blanks(out, contents[path], columns)
+        _warn_of_columns(out, path, contents[path][0], columns)
+        _warn_of_splits(out, path, contents[path], columns)
         for number, row in enumerate(out.track(contents[path], f'Reading {path.name}'), start=2):
             _read_row(out, path, columns, row, number, parts)
     out.gathered = not any('one-hot' in columns for columns in found.values())
@@ -104,10 +108,9 @@ def _labels(row: Mapping[str, str], columns: Mapping[str, str]) -> list[str]:
 
 
 def _corners(row: Mapping[str, str], columns: Mapping[str, str]) -> list[str]:
-    """Left, top, right and bottom, or left, top, width and height, of whatever is in their columns."""
-    for sides in (('left', 'top', 'right', 'bottom'), 'xywh'):
-        if {*sides} <= columns.keys():
-            return [(row.get(columns[side]) or '').strip() for side in sides]
+    """What is in the columns of a box."""
+    if sides := sides_of(columns):
+        return [(row.get(columns[side]) or '').strip() for side in sides]
     return re.findall(r'[^\s,;()\[\]]+', row.get(columns['box']) or '') if 'box' in columns else []
 
 
@@ -132,22 +135,58 @@ def _warn_of_blanks(out: Collector, rows: Sequence[Mapping[str, str]], columns: 
         out.tell(f'{words!r} in the column {heading} is taken for one class: if these are several, put | between them.')
 
 
+def _warn_of_columns(out: Collector, path: Path, row: Mapping[str, str], columns: Mapping[str, str]) -> None:
+    """Say which columns are not read, since one of them may hold what somebody counts on."""
+    others = passed_by(row, columns)
+    if 'is-valid' in columns:
+        out.tell(f'The column {columns["is-valid"]} of {path.name} is taken for the split, as fastai writes it: what '
+                 'is on in it is for validation.')
+    if others:
+        named = ', '.join(others[:10]) + (' …' if len(others) > 10 else '')
+        lack = '' if {'label', 'one-hot'} & columns.keys() else (
+            f', and all objects are of the class {_ONLY_CLASS}: call the column of their classes label, if there '
+            'is one')
+        out.tell(f'Of {path.name} these columns are passed by: {named}{lack}.')
+
+
+def _warn_of_splits(out: Collector, path: Path, rows: Sequence[Mapping[str, str]],
+                    columns: Mapping[str, str]) -> None:
+    """Say which words in the column of splits tell none."""
+    unknown = [(number, word) for number, row in enumerate(rows, start=2)
+               if (word := _said(row, columns, 'split')) and not _split_of(row, columns)]
+    if unknown:
+        number, word = unknown[0]
+        more = f' ({len(unknown)} such lines)' if len(unknown) > 1 else ''
+        out.note('no_split', f'line {number} of {path.name} has the split {word!r}, which is none of '
+                 f'{", ".join(SPLITS)}, and is read as if it had none{more}')
+
+
+def _said(row: Mapping[str, str], columns: Mapping[str, str], meaning: str) -> str:
+    """What a row has in the column of a meaning; nothing where there is none."""
+    return (row.get(columns[meaning]) or '').strip() if meaning in columns else ''
+
+
+def _split_of(row: Mapping[str, str], columns: Mapping[str, str]) -> str | None:
+    """The split that the columns of a row tell."""
+    if on := _said(row, columns, 'is-valid'):
+        return 'val' if is_on(on) else 'train'
+    word = _said(row, columns, 'split')
+    return _MORE_SPLITS.get(word.casefold()) or split_of_name(word)
+
+
 def _read_row(out: Collector, path: Path, columns: Mapping[str, str], row: Mapping[str, str], number: int,
               parts: bool) -> None:
-    def value(meaning: str) -> str:
-        return (row.get(columns[meaning]) or '').strip() if meaning in columns else ''
-
-    name = value('picture')
-    split = split_of_name(value('split')) or split_of_name(path.stem)
+    name = _said(row, columns, 'picture')
+    split = _split_of(row, columns) or split_of_name(path.stem)
     if not name:
         out.note('malformed', f'line {number} of {path.name} names no picture', done='left out')
         return
-    picture = _find(out, name, path, split, (value('height'), value('width')))
+    picture = _find(out, name, path, split, (_said(row, columns, 'height'), _said(row, columns, 'width')))
     if split not in (None, picture.split):
         return  # of two splits the first counts
     names = _labels(row, columns)
     if 'runs' in columns:
-        _add_runs(out, picture, value('runs'), names, f'line {number} of {path.name}')
+        _add_runs(out, picture, _said(row, columns, 'runs'), names, f'line {number} of {path.name}')
         return
     if not has_objects(columns):
         picture.labels = tuple(dict.fromkeys((*picture.labels, *map(out.label, names))))
@@ -160,7 +199,10 @@ def _read_row(out: Collector, path: Path, columns: Mapping[str, str], row: Mappi
         a, b, c, d = (float(each) * (side if parts else 1)
                       for each, side in zip(corners, 2 * (picture.width, picture.height), strict=True))
         label, = map(out.label, names)
-        out.add(picture, label, (a, b, c, d) if 'left' in columns else (a, b, a + c, b + d))
+        sides = sides_of(columns) or ()
+        if 'cx' in sides:
+            a, b = a - c / 2, b - d / 2
+        out.add(picture, label, (a, b, c, d) if 'right' in sides else (a, b, a + c, b + d))
     except ValueError:
         out.note('malformed', f'line {number} of {path.name} has no box of four numbers and one class: '
                  f'{", ".join(corners)}', picture.path, done='left out')

@@ -1,5 +1,6 @@
 """Splits: seeded, by group, by class, and never with one picture on both sides."""
 
+import csv
 from collections import Counter
 from pathlib import Path
 
@@ -248,6 +249,16 @@ class TestFile:
         read_split(data, path)
         assert Counter(splits(data).values()) == {'test': 8, None: 2}
         assert 'and 1 other pictures' in data.problems[-1].text
+
+    @pytest.mark.parametrize('sign', [',', ';', '\t'])
+    def test_empty_rows_and_signs_between(self, sign, data, tmp_path):
+        path = tmp_path / 'split.csv'
+        names = [picture.path.relative_to(data.root).as_posix() for picture in data.pictures]
+        rows = [('picture', 'split', 'group'), *((name, 'val', 'a') for name in names), ('', '', '')]
+        with path.open('w', newline='', errors='surrogateescape') as file:
+            csv.writer(file, delimiter=sign).writerows(rows)
+        read_split(data, path)
+        assert {(picture.split, picture.group) for picture in data.pictures} == {('val', 'a')}
 
     @pytest.mark.parametrize(('content', 'message'), [
         ('', 'must begin with the line picture,split,group'), ('a,b\n1,2\n', 'must begin with the line'),

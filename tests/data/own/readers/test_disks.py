@@ -115,6 +115,18 @@ class TestTwoSplits:
                     dict(id=name, image_id=name, category_id=1, bbox=[1, 1, 9, 9]) for name in names])))
         self.check(folder)
 
+    @pytest.mark.parametrize('name', ['all', 'zoo'])
+    def test_coco_of_all_in_another_folder(self, name, folder):
+        """A file without split leaves the splits to the others, whichever is read first."""
+        for file, names in ((f'{name}/annotations', 'ab'), ('splits/train', 'a'), ('splits/val', 'b')):
+            path = folder / f'{file}.json'
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(dict(
+                images=[dict(id=name, file_name=f'{name}.jpg') for name in names], categories=[dict(id=1, name='x')],
+                annotations=[dict(id=name, image_id=name, category_id=1, bbox=[1, 1, 9, 9]) for name in names])))
+        data = read_data(folder, tell=quiet)
+        assert found(data) == {('images/a.jpg', 'train'): 1, ('images/b.jpg', 'val'): 1}
+
     @pytest.mark.parametrize('lists', [True, False])
     def test_yolo(self, lists, folder):
         for name in 'ab':
