@@ -35,7 +35,7 @@ def lower_precision(file: Path, precision: str, pictures: Sequence[Path] = ()) -
             see, of which up to 64 are taken, from all parts of the list.
 
     Raises:
-        ValueError: There is no layer, or no picture to find ranges with, or onnxruntime cannot open what its tools made.
+        ValueError: There is no layer, no picture to find ranges with, or onnxruntime cannot open what its tools made.
     """
     model = _simplified(file)
     layers = _layers(model)
@@ -91,8 +91,8 @@ def _check_opens(file: Path, precision: str) -> None:
     # Its own errors have no common class but Exception.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [''])[0]
-        raise ValueError(f'What onnxruntime {onnxruntime.__version__} makes of this model in {precision} it cannot open '
-                         f'({reason}): export with --precision fp32, and please report it.') from error
+        raise ValueError(f'What onnxruntime {onnxruntime.__version__} makes of this model in {precision} it cannot '
+                         f'open ({reason}): export with --precision fp32, and please report it.') from error
 
 
 def _layers(model: onnx.ModelProto) -> list[str]:

@@ -40,12 +40,12 @@ def test_biases_that_layers_share(tmp_path):
     shared = numpy_helper.from_array(np.linspace(-1, 1, size, dtype=np.float32), 'val_6')
     model.graph.initializer.append(shared)
     # A layer more that has the same bias, and a value that is called as the copy would be.
-    again = helper.make_node('Conv', ['val_61', 'more', 'val_6'], ['more_1'], name='more')
+    again = helper.make_node('Conv', ['val_60', 'more', 'val_6'], ['more_1'], name='more')
     weight = np.random.default_rng(1).standard_normal((size, size, 1, 1)).astype(np.float32)
     model.graph.initializer.append(numpy_helper.from_array(weight / size, 'more'))
     place = list(model.graph.node).index(convs[0])
     after = convs[0].output[0]
-    convs[0].input[2], convs[0].output[0] = 'val_6', 'val_61'
+    convs[0].input[2], convs[0].output[0] = 'val_6', 'val_60'
     model.graph.node.insert(place + 1, again)
     for node in list(model.graph.node)[place + 2:]:
         node.input[:] = ['more_1' if name == after else name for name in node.input]
