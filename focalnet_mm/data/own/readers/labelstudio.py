@@ -33,7 +33,10 @@ def labelstudio_files(folder: Folder) -> list[Path]:
 
 
 def read(out: Collector) -> None:
-    """Read all files of a folder; of several annotations of a task the first that was not cancelled."""
+    """Read all files of a folder; of several annotations of a task the first that was not cancelled.
+
+    A task without such an annotation is left out: nobody has said that its picture shows nothing.
+    """
     files = labelstudio_files(out.folder)
     tasks = [(path, task) for path in files
              for task in out.objects(out.folder.load_json(path), f'the tasks of {path.name}')
@@ -42,26 +45,32 @@ def read(out: Collector) -> None:
         out.label(name)
     out.gathered = True
     renamed = _renamed(out.folder)
-    for path, task in out.track(tasks, 'Reading tasks'):
+    annotated = [(path, task) for path, task in tasks if _drawn(task)]
+    if count := len(tasks) - len(annotated):
+        out.tell(f'{count} of {len(tasks)} tasks were skipped or never annotated: left out.')
+    for path, task in out.track(annotated, 'Reading tasks'):
         results = _results(task)
         sizes = [(result.get('original_height') or 0, result.get('original_width') or 0) for result in results]
         picture = _picture(out, path, task, max(sizes, default=(0, 0)), renamed)
-        drawn = [entry for entry in task.get('annotations') or () if not entry.get('was_cancelled')]
-        if len(drawn) > 1:
+        if len(drawn := _drawn(task)) > 1:
             out.note('several_annotators', f'task {task.get("id")} was annotated {len(drawn)} times: the first one was '
                      'taken', picture.path)
         for result in results:
             _read_result(out, picture, result, f'{result.get("type")} {result.get("id")} of task {task.get("id")}')
 
 
+def _drawn(task: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The annotations of a task that were handed in; one is cancelled where the task was skipped."""
+    return [entry for entry in task['annotations'] if not entry.get('was_cancelled')]
+
+
 def _results(task: Mapping[str, Any]) -> list[dict[str, Any]]:
-    for entry in task.get('annotations') or ():
-        if not entry.get('was_cancelled'):
-            found = [result for result in entry.get('result') or () if isinstance(result.get('value'), dict)]
-            # A shape, its class and remarks about it share an id.
-            named = {result.get('id') for result in found if result.get('type') == 'labels'} - {None}
-            return [result for result in found
-                    if result.get('type') == 'labels' or result.get('id') not in named]
+    for entry in _drawn(task)[:1]:
+        found = [result for result in entry.get('result') or () if isinstance(result.get('value'), dict)]
+        # A shape, its class and remarks about it share an id.
+        named = {result.get('id') for result in found if result.get('type') == 'labels'} - {None}
+        return [result for result in found
+                if result.get('type') == 'labels' or result.get('id') not in named]
     return []
 
 

@@ -1,0 +1,31 @@
+"""What Label Studio puts into its export beside objects."""
+
+import json
+
+from focalnet_mm.data.own import read_data
+from tests.helpers.folders import found, quiet, save
+
+
+def shape(*names, id='r', kind='rectanglelabels', **value):
+    """A box, or what goes with one."""
+    return dict(id=id, type=kind, original_width=32, original_height=24,
+                value=dict(dict(x=0, y=0, width=50, height=50), **({kind: list(names)} if names else {}), **value))
+
+
+def export(folder, *annotations, **data):
+    """A task for each list of annotations, and its picture."""
+    for number in range(len(annotations)):
+        save(folder / f'{number}.jpg', number)
+    (folder / 'export.json').write_text(json.dumps([
+        dict(id=number, data=data or dict(image=f'{number}.jpg'), annotations=entries)
+        for number, entries in enumerate(annotations)]))
+
+
+def test_tasks_that_nobody_annotated(tmp_path, told):
+    """An empty result is what says that there is nothing."""
+    export(tmp_path, [dict(result=[shape('x')])], [dict(result=[])], [],
+           [dict(result=[shape('y')], was_cancelled=True)])
+    data = read_data(tmp_path, tell=told.append)
+    assert found(data) == {('0.jpg', None): 1, ('1.jpg', None): 0}
+    assert data.classes == ['x']
+    assert '2 of 4 tasks were skipped or never annotated: left out.' in told
