@@ -17,10 +17,10 @@ from ...pictures import IMAGE_ENDINGS
 
 __all__ = ['OTHER_ENDINGS', 'Folder', 'Match', 'Outline', 'read_text', 'split_of', 'split_of_name']
 
-_SPLITS = dict(train='train', training='train', val='val', valid='val', validation='val', dev='val', test='test',
-               testing='test')
-# What stands beside the word: val2017, train_images, img_test, CVAT's obj_train_data.
-_BESIDE = 'annotations|data|images?|imgs?|labels|masks|obj|photos|pictures'
+_SPLITS = dict(train='train', training='train', val='val', valid='val', validate='val', validation='val', dev='val',
+               eval='val', evaluation='val', test='test', testing='test', holdout='test')
+# What stands beside the word: val2017, train_images, img_test, CVAT's obj_train_data, Kaggle's seg_train.
+_BESIDE = 'annotations|data|images?|imgs?|labels|masks|obj|photos|pictures|seg'
 _SPLIT_FOLDER = re.compile(rf'(?:(?:{_BESIDE})[_-])?({"|".join(_SPLITS)})(?:[_-]?(?:{_BESIDE}|set|\d{{4}}))?')
 #: Of pictures in forms that OpenCV or Pillow may not know.
 OTHER_ENDINGS = ('.avif', '.cr2', '.dng', '.heic', '.heif', '.jfif', '.jp2', '.jpe', '.jxl', '.nef', '.psd', '.svg')

@@ -3,7 +3,7 @@
 import json
 
 from focalnet_mm.data.own import read_data
-from tests.helpers.folders import found, quiet, save
+from tests.helpers.folders import found, save
 
 
 def shape(*names, id='r', kind='rectanglelabels', **value):
