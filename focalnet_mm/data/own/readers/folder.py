@@ -135,7 +135,7 @@ class Folder:
         best = [path for tail, path in found if tail == longest]
         if len(best) > 1 and split:
             best = [path for path in best if split_of(self.relative(path).parts[:-1]) == split] or best
-        best = _parallel(best, near)
+        best = _nearest(_parallel(best, near), near)
         return Match(best[0], longest == len(parts)) if len(best) == 1 else None
 
     def find_stem(self, stem: str, near: Path, split: str | None = None) -> Path | None:
@@ -144,7 +144,7 @@ class Folder:
         beside = [path for path in found if path.parent == near]
         if len(found) > 1 and not beside and split:
             found = [path for path in found if split_of(self.relative(path).parts[:-1]) == split]
-        found = beside or _parallel(found, near)
+        found = beside or _nearest(_parallel(found, near), near)
         return found[0] if len(found) == 1 else None
 
     def file(self, path: Path) -> Path | None:
@@ -215,6 +215,13 @@ def _parallel(found: list[Path], near: Path) -> list[Path]:
     tails = [_common_tail(path.parent, near.parts) for path in found]
     most = max(tails, default=0)
     return [path for path, tail in zip(found, tails) if tail == most]
+
+
+def _nearest(found: list[Path], near: Path) -> list[Path]:
+    """Of several files those that share most of the outer folders with the annotation: two tasks number alike."""
+    shared = [len(os.path.commonpath((path.parent, near))) for path in found]
+    most = max(shared, default=0)
+    return [path for path, length in zip(found, shared) if length == most]
 
 
 def _common_tail(path: Path, parts: Sequence[str]) -> int:
