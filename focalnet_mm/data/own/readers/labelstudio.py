@@ -11,10 +11,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
+from ...pictures import IMAGE_ENDINGS
 from ..masks import encode, rle_box
 from ..records import Picture
 from .collecting import Collector
-from .folder import Folder, Match, split_of_name
+from .folder import OTHER_ENDINGS, Folder, Match, split_of_name
 from .outlines import ellipse, turned_box
 
 __all__ = ['is_minimal', 'labelstudio_files', 'read']
@@ -92,19 +93,37 @@ def _kind(result: Mapping[str, Any]) -> str:
 
 def _picture(out: Collector, path: Path, task: Mapping[str, Any], size: tuple[int, int],
              renamed: Mapping[str, Sequence[Path]]) -> Picture:
-    """The picture of a task, whose name may carry what an upload put before it."""
-    urls = [str(value) for value in task['data'].values() if isinstance(value, str)]
-    url = str(task['data'].get('image') or (urls[0] if urls else ''))
-    parts = urlsplit(url)
+    """The picture of a task: of its texts the first that means one which is there, or that ends as pictures do."""
+    texts = [text for text in (task['data'].get('image'), *task['data'].values()) if isinstance(text, str)]
+    names = [_name(text) for text in texts] or ['']
+    match = next((found for name in names if (found := _match(out.folder, name, path.parent, renamed))), None)
+    name = next((name for name in names if name.lower().endswith((*IMAGE_ENDINGS, *OTHER_ENDINGS))), names[0])
+    last = name.rsplit('/', 1)[-1]
+    if uploaded := _UPLOADED.match(last):
+        name = last[uploaded.end():]
+    return out.named(str(match.path) if match else name, path.parent, split_of_name(path.stem), size)
+
+
+def _name(url: str) -> str:
+    """The path that a URL means."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # A text that is none.
+        return url
     local = parse_qs(parts.query).get('d')
-    name = unquote(local[0] if local else parts.path if parts.scheme or url.startswith('/data/') else url)
+    return unquote(local[0] if local else parts.path if parts.scheme or url.startswith('/data/') else url)
+
+
+def _match(folder: Folder, name: str, near: Path, renamed: Mapping[str, Sequence[Path]]) -> Match | None:
+    """The picture of a name, which may carry what an upload put before it."""
     last = name.rsplit('/', 1)[-1]
     # What comes before the name is a place on the server, which nobody need be told.
-    match = out.folder.find(name, path.parent) or out.folder.find(last, path.parent)
+    match = folder.find(name, near) or folder.find(last, near)
     if match is None and (uploaded := _UPLOADED.match(last)):
         name = last[uploaded.end():]
-        match = out.folder.find(name, path.parent) or _only(renamed.get(name, ()))
-    return out.named(str(match.path) if match else name, path.parent, split_of_name(path.stem), size)
+        match = folder.find(name, near) or _only(renamed.get(name, ()))
+    return match if match and match.path.suffix.lower() in IMAGE_ENDINGS else None
 
 
 def _renamed(folder: Folder) -> dict[str, list[Path]]:

@@ -2,8 +2,10 @@
 
 import json
 
+import pytest
+
 from focalnet_mm.data.own import read_data
-from tests.helpers.folders import found, save
+from tests.helpers.folders import found, quiet, save
 
 
 def shape(*names, id='r', kind='rectanglelabels', **value):
@@ -29,3 +31,19 @@ def test_tasks_that_nobody_annotated(tmp_path, told):
     assert found(data) == {('0.jpg', None): 1, ('1.jpg', None): 0}
     assert data.classes == ['x']
     assert '2 of 4 tasks were skipped or never annotated: left out.' in told
+
+
+@pytest.mark.parametrize('data', [
+    dict(site='north', photo='/data/upload/1/abcdef10-0.jpg'), dict(note='[0', photo='0.jpg'),
+    dict(table='export.json', thumb='small/t.jpg', photo='/data/local-files/?d=set/0.jpg'),
+    dict(image='north', photo='s3://bucket/0.jpg')])
+def test_texts_beside_the_picture(data, tmp_path):
+    export(tmp_path, [dict(result=[shape('x')])], **data)
+    assert found(read_data(tmp_path, tell=quiet)) == {('0.jpg', None): 1}
+
+
+def test_texts_beside_a_picture_that_is_gone(tmp_path):
+    export(tmp_path, [dict(result=[shape('x')])], site='north', photo='/data/upload/1/abcdef10-gone.jpg')
+    problem, = read_data(tmp_path, tell=quiet).problems
+    assert problem.kind == 'missing'
+    assert problem.text.startswith('gone.jpg is annotated')
