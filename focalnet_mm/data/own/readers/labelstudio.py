@@ -34,9 +34,10 @@ def labelstudio_files(folder: Folder) -> list[Path]:
 
 
 def read(out: Collector) -> None:
-    """Read all files of a folder; of several annotations of a task the first that was not cancelled.
+    """Read all files of a folder; of several annotations of a task the ground truth, or the first.
 
-    A task without such an annotation is left out: nobody has said that its picture shows nothing.
+    A task without an annotation, or with cancelled ones alone, is left out: nobody has said that its picture shows
+    nothing.
     """
     files = labelstudio_files(out.folder)
     tasks = [(path, task) for path in files
@@ -54,25 +55,36 @@ def read(out: Collector) -> None:
         sizes = [(result.get('original_height') or 0, result.get('original_width') or 0) for result in results]
         picture = _picture(out, path, task, max(sizes, default=(0, 0)), renamed)
         if len(drawn := _drawn(task)) > 1:
-            out.note('several_annotators', f'task {task.get("id")} was annotated {len(drawn)} times: the first one was '
-                     'taken', picture.path)
+            which = 'marked as ground truth' if drawn[0].get('ground_truth') else 'that is first'
+            out.note('several_annotators', f'task {task.get("id")} was annotated {len(drawn)} times: the one {which} '
+                     'was taken', picture.path)
         for result in results:
             _read_result(out, picture, result, f'{result.get("type")} {result.get("id")} of task {task.get("id")}')
 
 
 def _drawn(task: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The annotations of a task that were handed in; one is cancelled where the task was skipped."""
-    return [entry for entry in task['annotations'] if not entry.get('was_cancelled')]
+    """The annotations of a task that were handed in, those first that are marked as true.
+
+    One is cancelled where the task was skipped.
+    """
+    drawn = [entry for entry in task['annotations'] if not entry.get('was_cancelled')]
+    return sorted(drawn, key=lambda entry: not entry.get('ground_truth'))
 
 
 def _results(task: Mapping[str, Any]) -> list[dict[str, Any]]:
-    for entry in _drawn(task)[:1]:
-        found = [result for result in entry.get('result') or () if isinstance(result.get('value'), dict)]
-        # A shape, its class and remarks about it share an id.
-        named = {result.get('id') for result in found if result.get('type') == 'labels'} - {None}
-        return [result for result in found
-                if result.get('type') == 'labels' or result.get('id') not in named]
-    return []
+    """The results of the annotation that counts; of those that share an id the class, or else the shape."""
+    found = [result for entry in _drawn(task)[:1] for result in entry.get('result') or ()
+             if isinstance(result.get('value'), dict)]
+    # A shape, its class and remarks about it share an id; remarks are texts, choices and the like.
+    ranks: dict[Any, int] = {}
+    for result in found:
+        ranks[result.get('id')] = max(ranks.get(result.get('id'), 0), _rank(result))
+    return [result for result in found if result.get('id') is None or _rank(result) == ranks[result['id']]]
+
+
+def _rank(result: Mapping[str, Any]) -> int:
+    kind = str(result.get('type'))
+    return 3 if kind == 'labels' else 2 if kind.endswith('labels') else 1 if f'{kind}labels' in _SHAPES else 0
 
 
 def _names(result: Mapping[str, Any]) -> list[str]:
@@ -149,12 +161,14 @@ def _read_result(out: Collector, picture: Picture, result: Mapping[str, Any], wh
         out.several = out.several or len(names) > 1
         return
     try:
-        shape = _SHAPES.get(kind)
+        shape = _SHAPES.get(kind) or _SHAPES.get(f'{kind}labels')
         if shape is None:
             raise ValueError(f'{kind} is neither a box, a polygon, an ellipse nor a mask')
-        name, = names
+        if len(names) != 1:
+            raise ValueError(f'it has {len(names)} classes ({", ".join(names)}) in place of one' if names else
+                             'it has no class')
         box, segmentation = shape(value, result, picture)
-        out.add(picture, out.label(name), box, segmentation)
+        out.add(picture, out.label(names[0]), box, segmentation)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         out.note('malformed', f'{where} is no object: {error}', picture.path, done='left out')
 

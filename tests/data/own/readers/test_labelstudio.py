@@ -47,3 +47,33 @@ def test_texts_beside_a_picture_that_is_gone(tmp_path):
     problem, = read_data(tmp_path, tell=quiet).problems
     assert problem.kind == 'missing'
     assert problem.text.startswith('gone.jpg is annotated')
+
+
+def test_remarks_about_an_object(tmp_path, told):
+    """They share its id, and are neither objects nor classes of the picture."""
+    export(tmp_path, [dict(result=[shape('x'), shape(kind='textarea', text=['hm']), shape('hidden', kind='choices')])])
+    data = read_data(tmp_path, tell=told.append)
+    assert (data.classes, found(data), data.problems) == (['x'], {('0.jpg', None): 1}, [])
+    assert not any('hidden' in line for line in told)
+
+
+def test_choices_of_the_picture_stay(tmp_path):
+    export(tmp_path, [dict(result=[shape('x', id='a', kind='choices'), shape(id='a', kind='textarea', text=['hm'])])])
+    assert read_data(tmp_path, tell=quiet).classes == ['x']
+
+
+@pytest.mark.parametrize(('names', 'kind', 'reason'), [
+    ((), 'rectanglelabels', 'it has no class'), ((), 'rectangle', 'it has no class'),
+    (('x', 'y'), 'rectanglelabels', 'it has 2 classes (x, y) in place of one')])
+def test_boxes_of_no_class_or_two(names, kind, reason, tmp_path):
+    export(tmp_path, [dict(result=[shape('x', id='a'), shape(*names, kind=kind)])])
+    problem, = read_data(tmp_path, tell=quiet).problems
+    assert problem.text == f'{kind} r of task 0 is no object: {reason}'
+
+
+def test_the_ground_truth_of_several(tmp_path):
+    export(tmp_path, [dict(result=[shape('x')]), dict(result=[shape('y')], ground_truth=True)])
+    data = read_data(tmp_path, tell=quiet)
+    assert data.classes == ['y']
+    assert [problem.text for problem in data.problems] == [
+        'task 0 was annotated 2 times: the one marked as ground truth was taken']
