@@ -52,6 +52,7 @@ KINDS: dict[str, tuple[str, str]] = dict(
     malformed=('an entry that is no annotation, or of a shape that has no area', ''),
     two_splits=('a picture that stands in two splits, of which the first counts', ''),
     several_annotators=('a picture that was annotated more than once', ''),
+    folders_within=('class folders that each hold folders of the same names, which may be the classes', ''),
     groups=('too few groups to keep each on one side of the split', ''),
     one_part=('data that has a single split, and no training', ''),
     no_split=('pictures without split', ''))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -21,6 +21,7 @@ __all__ = ['cvat_files', 'read']
 
 # Kinds of labels that nothing here learns.
 _WITHOUT_AREA = ('cuboid', 'points', 'polyline', 'skeleton')
+_LEARNED = ('box', 'polygon', 'ellipse', 'mask', 'tag')
 
 
 def cvat_files(folder: Folder) -> list[Path]:
@@ -31,13 +32,22 @@ def cvat_files(folder: Folder) -> list[Path]:
 def read(out: Collector) -> None:
     """Read all files of a folder."""
     roots = [(path, load_xml(path)) for path in cvat_files(out.folder)]
+    without_area = _labels_without_area([root for _, root in roots])
+    passed_by: set[str] = set()
     for path, root in roots:
         if root.find('track') is not None:
             raise ValueError(f'{path} is in the form "CVAT for video": export the task as "CVAT for images 1.1".')
         meta = root.find('meta')
         for element in meta.iter('label') if meta is not None else ():
-            if element.find('parent') is None and element.findtext('type') not in _WITHOUT_AREA:
-                out.label((element.findtext('name') or '').strip())
+            name = (element.findtext('name') or '').strip()
+            if element.find('parent') is not None or element.findtext('type') in _WITHOUT_AREA:
+                continue
+            if name in without_area:
+                passed_by.add(name)
+            else:
+                out.label(name)
+    if passed_by:
+        out.tell(f'{", ".join(sorted(passed_by))}: no classes, since they are of points, lines and the like alone.')
     for path, root in roots:
         for image in out.track(root.findall('image'), f'Reading {path.name}'):
             size = (image.get('height'), image.get('width'))
@@ -46,6 +56,15 @@ def read(out: Collector) -> None:
             picture = out.named(image.get('name', ''), path.parent, split, size)
             for number, element in enumerate(image):
                 _read_shape(out, picture, element, f'{element.tag} {number} of {image.get("name")} in {path.name}')
+
+
+def _labels_without_area(roots: Sequence[Element]) -> set[str]:
+    """The labels of points, lines and the like alone: one of the type "any" does not tell what it is of."""
+    found: dict[bool, set[str]] = {True: set(), False: set()}
+    for root in roots:
+        for element in (shape for image in root.findall('image') for shape in image):
+            found[element.tag in _LEARNED].add(element.get('label', '').strip())
+    return found[False] - found[True]
 
 
 def _read_shape(out: Collector, picture: Picture, element: Element, where: str) -> None:

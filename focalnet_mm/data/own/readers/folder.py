@@ -17,10 +17,10 @@ from ...pictures import IMAGE_ENDINGS
 
 __all__ = ['OTHER_ENDINGS', 'Folder', 'Match', 'Outline', 'read_text', 'split_of', 'split_of_name']
 
-_SPLITS = dict(train='train', training='train', val='val', valid='val', validation='val', dev='val', test='test',
-               testing='test')
-# What stands beside the word: val2017, train_images, img_test, CVAT's obj_train_data.
-_BESIDE = 'annotations|data|images?|imgs?|labels|masks|obj|photos|pictures'
+_SPLITS = dict(train='train', training='train', val='val', valid='val', validate='val', validation='val', dev='val',
+               eval='val', evaluation='val', test='test', testing='test', holdout='test')
+# What stands beside the word: val2017, train_images, img_test, CVAT's obj_train_data, Kaggle's seg_train.
+_BESIDE = 'annotations|data|images?|imgs?|labels|masks|obj|photos|pictures|seg'
 _SPLIT_FOLDER = re.compile(rf'(?:(?:{_BESIDE})[_-])?({"|".join(_SPLITS)})(?:[_-]?(?:{_BESIDE}|set|\d{{4}}))?')
 #: Of pictures in forms that OpenCV or Pillow may not know.
 OTHER_ENDINGS = ('.avif', '.cr2', '.dng', '.heic', '.heif', '.jfif', '.jp2', '.jpe', '.jxl', '.nef', '.psd', '.svg')
@@ -135,7 +135,7 @@ class Folder:
         best = [path for tail, path in found if tail == longest]
         if len(best) > 1 and split:
             best = [path for path in best if split_of(self.relative(path).parts[:-1]) == split] or best
-        best = _parallel(best, near)
+        best = _nearest(_parallel(best, near), near)
         return Match(best[0], longest == len(parts)) if len(best) == 1 else None
 
     def find_stem(self, stem: str, near: Path, split: str | None = None) -> Path | None:
@@ -144,7 +144,7 @@ class Folder:
         beside = [path for path in found if path.parent == near]
         if len(found) > 1 and not beside and split:
             found = [path for path in found if split_of(self.relative(path).parts[:-1]) == split]
-        found = beside or _parallel(found, near)
+        found = beside or _nearest(_parallel(found, near), near)
         return found[0] if len(found) == 1 else None
 
     def file(self, path: Path) -> Path | None:
@@ -215,6 +215,13 @@ def _parallel(found: list[Path], near: Path) -> list[Path]:
     tails = [_common_tail(path.parent, near.parts) for path in found]
     most = max(tails, default=0)
     return [path for path, tail in zip(found, tails) if tail == most]
+
+
+def _nearest(found: list[Path], near: Path) -> list[Path]:
+    """Of several files those that share most of the outer folders with the annotation: two tasks number alike."""
+    shared = [len(os.path.commonpath((path.parent, near))) for path in found]
+    most = max(shared, default=0)
+    return [path for path, length in zip(found, shared) if length == most]
 
 
 def _common_tail(path: Path, parts: Sequence[str]) -> int:

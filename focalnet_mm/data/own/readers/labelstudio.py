@@ -11,10 +11,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
+from ...pictures import IMAGE_ENDINGS
 from ..masks import encode, rle_box
 from ..records import Picture
 from .collecting import Collector
-from .folder import Folder, Match, split_of_name
+from .folder import OTHER_ENDINGS, Folder, Match, split_of_name
 from .outlines import ellipse, turned_box
 
 __all__ = ['is_minimal', 'labelstudio_files', 'read']
@@ -33,7 +34,11 @@ def labelstudio_files(folder: Folder) -> list[Path]:
 
 
 def read(out: Collector) -> None:
-    """Read all files of a folder; of several annotations of a task the first that was not cancelled."""
+    """Read all files of a folder; of several annotations of a task the ground truth, or the first.
+
+    A task without an annotation, or with cancelled ones alone, is left out: nobody has said that its picture shows
+    nothing.
+    """
     files = labelstudio_files(out.folder)
     tasks = [(path, task) for path in files
              for task in out.objects(out.folder.load_json(path), f'the tasks of {path.name}')
@@ -42,27 +47,44 @@ def read(out: Collector) -> None:
         out.label(name)
     out.gathered = True
     renamed = _renamed(out.folder)
-    for path, task in out.track(tasks, 'Reading tasks'):
+    annotated = [(path, task) for path, task in tasks if _drawn(task)]
+    if count := len(tasks) - len(annotated):
+        out.tell(f'{count} of {len(tasks)} tasks were skipped or never annotated: left out.')
+    for path, task in out.track(annotated, 'Reading tasks'):
         results = _results(task)
         sizes = [(result.get('original_height') or 0, result.get('original_width') or 0) for result in results]
         picture = _picture(out, path, task, max(sizes, default=(0, 0)), renamed)
-        drawn = [entry for entry in task.get('annotations') or () if not entry.get('was_cancelled')]
-        if len(drawn) > 1:
-            out.note('several_annotators', f'task {task.get("id")} was annotated {len(drawn)} times: the first one was '
-                     'taken', picture.path)
+        if len(drawn := _drawn(task)) > 1:
+            which = 'marked as ground truth' if drawn[0].get('ground_truth') else 'that is first'
+            out.note('several_annotators', f'task {task.get("id")} was annotated {len(drawn)} times: the one {which} '
+                     'was taken', picture.path)
         for result in results:
             _read_result(out, picture, result, f'{result.get("type")} {result.get("id")} of task {task.get("id")}')
 
 
+def _drawn(task: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The annotations of a task that were handed in, those first that are marked as true.
+
+    One is cancelled where the task was skipped.
+    """
+    drawn = [entry for entry in task['annotations'] if not entry.get('was_cancelled')]
+    return sorted(drawn, key=lambda entry: not entry.get('ground_truth'))
+
+
 def _results(task: Mapping[str, Any]) -> list[dict[str, Any]]:
-    for entry in task.get('annotations') or ():
-        if not entry.get('was_cancelled'):
-            found = [result for result in entry.get('result') or () if isinstance(result.get('value'), dict)]
-            # A shape, its class and remarks about it share an id.
-            named = {result.get('id') for result in found if result.get('type') == 'labels'} - {None}
-            return [result for result in found
-                    if result.get('type') == 'labels' or result.get('id') not in named]
-    return []
+    """The results of the annotation that counts; of those that share an id the class, or else the shape."""
+    found = [result for entry in _drawn(task)[:1] for result in entry.get('result') or ()
+             if isinstance(result.get('value'), dict)]
+    # A shape, its class and remarks about it share an id; remarks are texts, choices and the like.
+    ranks: dict[Any, int] = {}
+    for result in found:
+        ranks[result.get('id')] = max(ranks.get(result.get('id'), 0), _rank(result))
+    return [result for result in found if result.get('id') is None or _rank(result) == ranks[result['id']]]
+
+
+def _rank(result: Mapping[str, Any]) -> int:
+    kind = str(result.get('type'))
+    return 3 if kind == 'labels' else 2 if kind.endswith('labels') else 1 if f'{kind}labels' in _SHAPES else 0
 
 
 def _names(result: Mapping[str, Any]) -> list[str]:
@@ -83,19 +105,37 @@ def _kind(result: Mapping[str, Any]) -> str:
 
 def _picture(out: Collector, path: Path, task: Mapping[str, Any], size: tuple[int, int],
              renamed: Mapping[str, Sequence[Path]]) -> Picture:
-    """The picture of a task, whose name may carry what an upload put before it."""
-    urls = [str(value) for value in task['data'].values() if isinstance(value, str)]
-    url = str(task['data'].get('image') or (urls[0] if urls else ''))
-    parts = urlsplit(url)
+    """The picture of a task: of its texts the first that means one which is there, or that ends as pictures do."""
+    texts = [text for text in (task['data'].get('image'), *task['data'].values()) if isinstance(text, str)]
+    names = [_name(text) for text in texts] or ['']
+    match = next((found for name in names if (found := _match(out.folder, name, path.parent, renamed))), None)
+    name = next((name for name in names if name.lower().endswith((*IMAGE_ENDINGS, *OTHER_ENDINGS))), names[0])
+    last = name.rsplit('/', 1)[-1]
+    if uploaded := _UPLOADED.match(last):
+        name = last[uploaded.end():]
+    return out.named(str(match.path) if match else name, path.parent, split_of_name(path.stem), size)
+
+
+def _name(url: str) -> str:
+    """The path that a URL means."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # A text that is none.
+        return url
     local = parse_qs(parts.query).get('d')
-    name = unquote(local[0] if local else parts.path if parts.scheme or url.startswith('/data/') else url)
+    return unquote(local[0] if local else parts.path if parts.scheme or url.startswith('/data/') else url)
+
+
+def _match(folder: Folder, name: str, near: Path, renamed: Mapping[str, Sequence[Path]]) -> Match | None:
+    """The picture of a name, which may carry what an upload put before it."""
     last = name.rsplit('/', 1)[-1]
     # What comes before the name is a place on the server, which nobody need be told.
-    match = out.folder.find(name, path.parent) or out.folder.find(last, path.parent)
+    match = folder.find(name, near) or folder.find(last, near)
     if match is None and (uploaded := _UPLOADED.match(last)):
         name = last[uploaded.end():]
-        match = out.folder.find(name, path.parent) or _only(renamed.get(name, ()))
-    return out.named(str(match.path) if match else name, path.parent, split_of_name(path.stem), size)
+        match = folder.find(name, near) or _only(renamed.get(name, ()))
+    return match if match and match.path.suffix.lower() in IMAGE_ENDINGS else None
 
 
 def _renamed(folder: Folder) -> dict[str, list[Path]]:
@@ -121,12 +161,14 @@ def _read_result(out: Collector, picture: Picture, result: Mapping[str, Any], wh
         out.several = out.several or len(names) > 1
         return
     try:
-        shape = _SHAPES.get(kind)
+        shape = _SHAPES.get(kind) or _SHAPES.get(f'{kind}labels')
         if shape is None:
             raise ValueError(f'{kind} is neither a box, a polygon, an ellipse nor a mask')
-        name, = names
+        if len(names) != 1:
+            raise ValueError(f'it has {len(names)} classes ({", ".join(names)}) in place of one' if names else
+                             'it has no class')
         box, segmentation = shape(value, result, picture)
-        out.add(picture, out.label(name), box, segmentation)
+        out.add(picture, out.label(names[0]), box, segmentation)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         out.note('malformed', f'{where} is no object: {error}', picture.path, done='left out')
 
