@@ -23,7 +23,7 @@ def unstable(count):
     def predict(images):
         odd = (images.flatten()[:COUNT].view(torch.int32) % 2).bool()
         return objects(odd & (torch.arange(COUNT) >= COUNT - count))
-    return Part(nn.Identity(), NAMES, '', predict, {}, agree=lambda *both: agreement(NAMES, *both))
+    return Part(nn.Identity(), NAMES, '', predict, {}, agree=lambda *both: agreement(NAMES, *both), chooses=True)
 
 
 @pytest.mark.parametrize(('own', 'by_the_file', 'holds'), [

@@ -176,7 +176,7 @@ def mask2former(model: Any, masks: str) -> Part:
     trial = dict(object_mask_thr=torch.tensor(0.0), iou_thr=torch.tensor(0.0)) if with_map else {}
     return Part(Mask2Former(model, masks == 'paste').eval(), tuple(names), ' '.join(left),
                 partial(predictions, model, names), facts, ('onnx',), thresholds, ('inside', 'original'), trial,
-                partial(agreement, names, fusion.num_classes))
+                partial(agreement, names, fusion.num_classes), chooses=True)
 
 
 def panoptic_thresholds(settings: Mapping[str, Any]) -> dict[str, Tensor]:

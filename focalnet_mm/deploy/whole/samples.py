@@ -106,7 +106,7 @@ def detector_part(module: Any, model: Any, cfg: Any, masks: str = 'none') -> Par
         facts['mask_threshold'] = float(cfg.mask_thr_binary)
         left += f' A mask covers its box; it holds where it is at least {cfg.mask_thr_binary}, once it is pasted.'
     return Part(module, names, left, predict, facts, ('onnx',), {**inputs, 'img_shape': UNLIMITED},
-                ('inside', 'original', 'resized'), trial, agree)
+                ('inside', 'original', 'resized'), trial, agree, chooses=True)
 
 
 def _thresholds(cfg: Any) -> dict[str, float]:

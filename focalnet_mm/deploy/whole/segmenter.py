@@ -137,7 +137,7 @@ def segmenter(model: Any, masks: str) -> Part | None:
         names = 'label_map', 'scores'
         left = f'A pixel is of class 1 where its score is above {facts["threshold"]}, else of class 0.'
     return Part(Segmenter(model).eval(), names, left, partial(_predictions, model), facts, ('onnx',),
-                carriers=('inside', 'original'), agree=_agreement)
+                carriers=('inside', 'original'), agree=_agreement, chooses=_has_queries(model))
 
 
 def _has_queries(model: Any) -> bool:
