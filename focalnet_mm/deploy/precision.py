@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..data.pictures import read_image
+from .runtime import Runtime
 
 __all__ = ['PRECISIONS', 'lower_precision']
 
@@ -57,10 +58,11 @@ def lower_precision(file: Path, precision: str, pictures: Sequence[Path] = ()) -
     new = file.with_name(f'{file.name}.new')
     onnx.save(lower, new)
     try:
-        _check_opens(new, precision)
-    except ValueError:
+        Runtime(new)
+    except ValueError as error:
         new.unlink()
-        raise
+        raise ValueError(f'The tools of onnxruntime write this model in {precision} so that {error}: export with '
+                         '--precision fp32, and please report it.') from error
     os.replace(new, file)
     # What is smaller lies in one file.
     file.with_name(f'{file.name}.data').unlink(missing_ok=True)
@@ -79,20 +81,6 @@ def _simplified(file: Path) -> onnx.ModelProto:
         onnx.save(onnx.load(file), Path(folder) / 'whole.onnx')
         onnxruntime.InferenceSession(str(Path(folder) / 'whole.onnx'), options, providers=['CPUExecutionProvider'])
         return onnx.load(options.optimized_model_filepath)
-
-
-def _check_opens(file: Path, precision: str) -> None:
-    import onnxruntime
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    try:
-        onnxruntime.InferenceSession(str(file), options, providers=['CPUExecutionProvider'])
-    # Its own errors have no common class but Exception.
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [''])[0]
-        raise ValueError(f'What onnxruntime {onnxruntime.__version__} makes of this model in {precision} it cannot '
-                         f'open ({reason}): export with --precision fp32, and please report it.') from error
 
 
 def _layers(model: onnx.ModelProto) -> list[str]:

@@ -89,8 +89,7 @@ def detector_part(module: Any, model: Any, cfg: Any, masks: str = 'none') -> Par
                 img_shape: Tensor | None = None, resized: Tensor | None = None,
                 **thresholds: Tensor) -> Sequence[Tensor]:
         with changed(cfg, thresholds):
-            return detections(model, cfg.max_per_img, own_names, images, inside, original, img_shape,
-                              resized)
+            return detections(model, cfg.max_per_img, own_names, images, inside, original, img_shape, resized)
 
     def agree(expected: Sequence[Tensor], found: Sequence[Tensor]) -> Agreement:
         if masks == 'roi':
