@@ -83,10 +83,14 @@ def _choose(files: dict[Path, Any], out: Collector) -> dict[Path, Any]:
              for path, content in files.items()}
     chosen: list[Path] = []
     for path in sorted(files, key=rank, reverse=True):
-        rival = next((other for other in chosen if other.parent == path.parent and not apart(path, other)
-                      and (_split(out, other) == _split(out, path) or None in (_split(out, other), _split(out, path)))
-                      and 2 * len(names[path] & names[other]) >= min(len(names[path]), len(names[other])) > 0), None)
+        rivals = [other for other in chosen if other.parent == path.parent
+                  and (_split(out, other) == _split(out, path) or None in (_split(out, other), _split(out, path)))
+                  and 2 * len(names[path] & names[other]) >= min(len(names[path]), len(names[other])) > 0]
+        rival = next((other for other in rivals if not apart(path, other)), None)
         if rival is None:
+            for other in rivals:
+                out.tell(f'{out.folder.relative(path)} and {other.name} are about the same pictures and have no class '
+                         'in common: both are read.')
             chosen.append(path)
         else:
             out.tell(f'{out.folder.relative(path)} is passed by: {rival.name} is about the same pictures and tells '

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,6 @@ __all__ = ['class_folders', 'read', 'without_class']
 
 # Folders that are called so hold pictures, not those of a class.
 _NO_CLASS = {'data', 'dataset', 'image', 'images', 'img', 'img_dir', 'imgs', 'jpegimages', 'photos', 'pictures'}
-
 # Folders that are called so hold what belongs to pictures.
 _OF_PICTURES = {'annotations', 'ground_truth', 'groundtruth', 'gt', 'labels', 'maps', 'mask', 'masks'}
 
@@ -36,9 +35,12 @@ def class_folders(folder: Folder) -> dict[Path, str]:
     Returns:
         Nothing where a picture lies in no such folder.
     """
-    found = _places(folder)
-    named = {path: place.name for path, place in found.items() if place.name is not None}
-    return named if len(named) == len(found) else {}
+    return _names(_places(folder))
+
+
+def _names(places: Mapping[Path, _Place]) -> dict[Path, str]:
+    named = {path: place.name for path, place in places.items() if place.name is not None}
+    return named if len(named) == len(places) else {}
 
 
 def without_class(folder: Folder) -> Path | None:
@@ -140,10 +142,10 @@ def _some(names: Iterable[str]) -> str:
 
 def read(out: Collector) -> None:
     """Read the pictures of a folder."""
-    found = class_folders(out.folder)
+    places = _places(out.folder)
+    found = _names(places)
     if not found:
         raise ValueError(f'{out.folder.root} does not hold a folder of pictures for each class.')
-    places = _places(out.folder)
     _note_depth(out, places.values())
     for name in sorted(set(found.values())):
         out.label(name)

@@ -128,7 +128,7 @@ def read(out: Collector) -> None:
                          'folders, such as images and annotations.')
     splits = image_sets(out.folder, 'Segmentation')
     listed = _class_list(out.folder)
-    colours = _goes_by_palette(listed, pairs.values())
+    colours = _goes_by_palette(listed, out.track(list(pairs.values()), 'Looking at palettes'))
     counts: Counter[int] = Counter()
     for path, label_map in out.track(sorted(pairs.items()), 'Reading label maps'):
         picture = out.picture(path, split_in(splits, path) or split_of(out.folder.relative(path).parts[:-1]))

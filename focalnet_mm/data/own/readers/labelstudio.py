@@ -110,9 +110,7 @@ def _picture(out: Collector, path: Path, task: Mapping[str, Any], size: tuple[in
     names = [_name(text) for text in texts] or ['']
     match = next((found for name in names if (found := _match(out.folder, name, path.parent, renamed))), None)
     name = next((name for name in names if name.lower().endswith((*IMAGE_ENDINGS, *OTHER_ENDINGS))), names[0])
-    last = name.rsplit('/', 1)[-1]
-    if uploaded := _UPLOADED.match(last):
-        name = last[uploaded.end():]
+    name = _without_upload(name) or name
     return out.named(str(match.path) if match else name, path.parent, split_of_name(path.stem), size)
 
 
@@ -129,13 +127,18 @@ def _name(url: str) -> str:
 
 def _match(folder: Folder, name: str, near: Path, renamed: Mapping[str, Sequence[Path]]) -> Match | None:
     """The picture of a name, which may carry what an upload put before it."""
-    last = name.rsplit('/', 1)[-1]
     # What comes before the name is a place on the server, which nobody need be told.
-    match = folder.find(name, near) or folder.find(last, near)
-    if match is None and (uploaded := _UPLOADED.match(last)):
-        name = last[uploaded.end():]
-        match = folder.find(name, near) or _only(renamed.get(name, ()))
+    match = folder.find(name, near) or folder.find(name.rsplit('/', 1)[-1], near)
+    if match is None and (own := _without_upload(name)):
+        match = folder.find(own, near) or _only(renamed.get(own, ()))
     return match if match and match.path.suffix.lower() in IMAGE_ENDINGS else None
+
+
+def _without_upload(name: str) -> str | None:
+    """The last part of a name without what an upload put before it; nothing where that is not there."""
+    last = name.rsplit('/', 1)[-1]
+    uploaded = _UPLOADED.match(last)
+    return last[uploaded.end():] if uploaded else None
 
 
 def _renamed(folder: Folder) -> dict[str, list[Path]]:

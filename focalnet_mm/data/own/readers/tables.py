@@ -22,7 +22,7 @@ __all__ = ['is_submission', 'read', 'tables']
 # The class of objects in a table without classes.
 _ONLY_CLASS = 'object'
 # Further words of a column; a folder that is called so may be something else.
-_MORE_SPLITS = {'evaluation': 'val', 'eval': 'val', 'holdout': 'val', 'hold-out': 'val', 'hold_out': 'val'}
+_MORE_SPLITS = {'holdout': 'val', 'hold-out': 'val', 'hold_out': 'val'}
 _SEPARATORS = re.compile(r'\s*[;|]\s*')
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -98,13 +99,13 @@ def _load(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def _lists(folder: Folder) -> dict[str, str]:
+def _lists(folder: Folder) -> dict[str, list[str]]:
     """Darknet's lists of pictures, ``train.txt`` and ``valid.txt``, by their split."""
-    found = {}
+    found: dict[str, list[str]] = defaultdict(list)
     for path in folder.ending('.txt'):
         split = split_of([path.stem])
         if split and (lines := _lines(path)) and all(line.lower().endswith(IMAGE_ENDINGS) for line in lines):
-            found[split] = str(path)
+            found[split].append(str(path))
     return found
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ...progress import track
 from ..headers import read_header
-from ..label_maps import IGNORED, NO_CLASS, by_colour, numbers_of, read_label_map
+from ..label_maps import IGNORED, NO_CLASS, numbers_of, read_label_map
 from ..masks import decode, mask_area
 from ..records import OwnData, Picture
 from .lists import check_line
@@ -71,7 +71,7 @@ def _first_value(data: OwnData, pictures: Sequence[Picture]) -> int | None:
     for picture in pictures:
         if picture.label_map is None or read_header(picture.label_map).mode not in ('L', 'P', '1'):
             return None
-        if not numbers_of(picture.label_map, by_colour(data)) <= allowed:
+        if not numbers_of(picture.label_map) <= allowed:
             return None
     return first
 

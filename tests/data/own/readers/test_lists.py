@@ -48,6 +48,16 @@ def test_lists_of_darknet(before, tmp_path):
 COLOURS = dict(background=(0, 0, 0), cat=(255, 0, 0), dog=(0, 255, 0))
 
 
+def test_several_lists_of_a_split(tmp_path):
+    """As of two CVAT tasks side by side: all of them count."""
+    (tmp_path / 'obj.names').write_text('cat\n')
+    for task in 'ab':
+        save(tmp_path / task / f'obj_train_data/{task}.jpg', ord(task))
+        (tmp_path / task / f'obj_train_data/{task}.txt').write_text('0 0.5 0.5 0.5 0.5\n')
+        (tmp_path / task / 'train.txt').write_text(f'data/obj_train_data/{task}.jpg\n')
+    assert splits(read_data(tmp_path, tell=quiet)) == dict(a='train', b='train')
+
+
 class TestPalettes:
 
     def write(self, folder, orders):
@@ -125,6 +135,7 @@ class TestCoco:
         assert data.classes == ['cat', 'dog']
         assert [[item.label for item in picture.annotations] for picture in data.pictures] == [[0, 1]] * 3
         assert not any('passed by' in line for line in told)
+        assert any('no class in common: both are read' in line for line in told)
         (tmp_path / 'again.json').write_text(json.dumps(self.content('cat')))
         data = read_data(tmp_path, tell=told.append)
         assert [len(picture.annotations) for picture in data.pictures] == [2, 2, 2]
