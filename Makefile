@@ -95,8 +95,10 @@ $(WORK)/.trained: $(DEMO) configs/mmdet/_base_/shapes_instance.py data/shapes/sh
 	$(BIN)/focalnet-mm train $(DEMO) --work-dir $(WORK) --no-validate
 	touch $@
 
+# The path of the last checkpoint is relative to the work dir.
 $(WORK)/demo.png: $(WORK)/.trained
-	$(BIN)/focalnet-mm test $(DEMO) "$$(cat $(WORK)/last_checkpoint)" --work-dir $(WORK) --show-dir $(WORK)/pictures
+	$(BIN)/focalnet-mm test $(DEMO) "$$(cd $(WORK) && realpath "$$(cat last_checkpoint)")" --work-dir $(WORK) \
+		--show-dir $(WORK)/pictures
 	$(BIN)/focalnet-mm grid $(WORK)/pictures --out $@
 
 # The other methods start from the backbone of the demo.

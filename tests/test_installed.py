@@ -139,6 +139,21 @@ def test_commands_without_a_library(absent, tmp_path):
         f'focalnet-mm train needs {absent}, which is not installed (docs/install.md says how)')
 
 
+def test_the_demo_is_tested_with_its_last_checkpoint(tmp_path):
+    """The Makefile finds it where the training notes it, of which the command in its place sees the file alone."""
+    from focalnet_mm.run.resuming import note_last
+    work, tools = tmp_path / 'work', tmp_path / 'bin'
+    work.mkdir()
+    tools.mkdir()
+    (work / 'epoch_13.pth').touch()
+    note_last(work, str(work / 'epoch_13.pth'))
+    command = tools / 'focalnet-mm'
+    command.write_text('#!/bin/sh\n[ "$1" != test ] || { [ "${3##*/}" = epoch_13.pth ] && [ -f "$3" ]; }\n')
+    command.chmod(0o755)
+    subprocess.run(['make', '-o', f'{work}/.trained', f'{work}/demo.png', f'WORK={work}', f'BIN={tools}'], cwd=ROOT,
+                   check=True, capture_output=True)
+
+
 class TestCheckOfMmcv:
     """requirements/check_mmcv.py, as the Makefile runs it, on machines with other GPUs and builds."""
 
