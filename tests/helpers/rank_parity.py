@@ -6,20 +6,18 @@ its statistics, as SyncBN shares them.
 """
 
 import argparse
-import os
 import pickle
 import re
 import tempfile
-from datetime import timedelta
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 from focalnet_mm.run.build import build_model
+from tests.helpers.forked import two_ranks
 from tests.helpers.thin import batch, thin_config
 
 METHODS = {
@@ -119,14 +117,9 @@ def both(path, steps, even=False):
         much they do where one process sees the same pictures in another order, which is what rounding makes of it.
     """
     with tempfile.TemporaryDirectory() as folder:
-        children = []
-        for rank in range(2):
-            children.append(os.fork())
-            if not children[-1]:
-                _child(path, steps, even, rank, Path(folder))
+        statuses = two_ranks(lambda rank: _save(path, steps, even, rank, Path(folder)), folder, seconds=600)
+        assert [status for status, _ in statuses] == [0, 0], f'a process of {path} failed: {statuses}'
         losses, weights = trained(path, steps, even)
-        for child in children:
-            assert os.waitpid(child, 0)[1] == 0, f'a process of {path} failed'
         _, same = trained(path, steps, even, turned=True)
         ranks = [pickle.loads((Path(folder) / str(rank)).read_bytes()) for rank in range(2)]
     apart = {}
@@ -145,19 +138,11 @@ def _apart(one, other):
     return ((one - other).abs().max() / one.abs().max().clamp(min=1e-3)).item()
 
 
-def _child(path, steps, even, rank, folder):
-    status = 1
-    try:
-        torch.set_num_threads(1)
-        dist.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2,
-                                timeout=timedelta(minutes=10))
-        losses, weights = trained(path, steps, even, rank)
-        found = losses, {name: tensor.detach().numpy() for name, tensor in weights.items()}
-        (folder / str(rank)).write_bytes(pickle.dumps(found))
-        dist.barrier()
-        status = 0
-    finally:
-        os._exit(status)
+def _save(path, steps, even, rank, folder):
+    alike()
+    losses, weights = trained(path, steps, even, rank)
+    found = losses, {name: tensor.detach().numpy() for name, tensor in weights.items()}
+    (folder / str(rank)).write_bytes(pickle.dumps(found))
 
 
 def main():
