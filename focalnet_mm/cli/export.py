@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint(parser)
     does = parser.add_mutually_exclusive_group(required=True)
     does.add_argument('--to', choices=FORMATS, help='format to write')
-    does.add_argument('--check', nargs='+', metavar='FILE',
+    does.add_argument('--check', nargs='+', metavar='FILE', action=_CheckedFiles,
                       help='write nothing: evaluate files that were exported on the validation set of the config, '
                       'beside PyTorch')
     parser.add_argument('--compile', action='store_true',
@@ -49,6 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='the file to write (default: NAME_OF_CONFIG-PART.ENDING in the work dir)')
     add_force(parser, 'replace FILE where it is there')
     add_cfg_options(parser)
+
+
+class _CheckedFiles(argparse.Action):
+    """Files behind an option, which takes config and checkpoint along where they come after it, too."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option_string: str | None = None) -> None:
+        if namespace.config is None and len(values) > 2:
+            namespace.config, namespace.checkpoint, *values = values
+            for action in parser._actions:
+                action.required = action.required and bool(action.option_strings)
+        setattr(namespace, self.dest, values)
 
 
 def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import importlib.util
 import os
 import re
 import traceback
@@ -13,6 +14,7 @@ from typing import Any, TypeGuard
 
 import mmengine.registry
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.dataset import BaseDataset
 from mmengine.fileio import list_dir_or_file
 from mmengine.registry import Registry
@@ -107,7 +109,7 @@ def explain_failure(error: BaseException, cfg: Config | None = None,
         return f'{error.filename}, line {error.lineno}: {error.msg}: correct it there.'
     unknown = _NOT_REGISTERED.match(text)
     if isinstance(error, KeyError) and unknown:
-        return _explain_unknown(unknown[1], unknown[2])
+        return _explain_unknown(unknown[1], unknown[2], cfg)
     told = first_line(error)
     if not text.strip():
         # The place is all that there is to tell.
@@ -281,8 +283,12 @@ def _key_of(dataset: Any, cfg: Config) -> str:
     return f'the {type(dataset).__name__}'
 
 
-def _explain_unknown(name: str, registry: str) -> str:
+def _explain_unknown(name: str, registry: str, cfg: Config | None = None) -> str:
     scope, _, kind = registry.partition('::')
+    library = name.partition('.')[0] if '.' in name else (cfg or {}).get('default_scope') or scope
+    if library in MODULE2PACKAGE and importlib.util.find_spec(library) is None:
+        return (f"type='{name}' is looked for in {library}, which is not installed: pip install "
+                f'{MODULE2PACKAGE[library]}')
     known = _registered(kind, scope)
     near = difflib.get_close_matches(name.rpartition('.')[2], known, n=1, cutoff=0.6)
     advice = f'did you mean {near[0]}?' if near else 'import the module that registers it with custom_imports.'

@@ -1,5 +1,6 @@
 """`export --check`: the library's own evaluator over files and PyTorch."""
 
+import argparse
 from types import SimpleNamespace
 
 import cv2
@@ -11,6 +12,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 
 from focalnet_mm.cli import run as command
+from focalnet_mm.cli.export import add_arguments
 from focalnet_mm.deploy import Runtime
 from focalnet_mm.deploy import check as deploy_check
 from focalnet_mm.deploy.check import Checked, check_files, checked_table
@@ -127,6 +129,15 @@ def test_what_is_about_writing(more, capsys):
     with pytest.raises(SystemExit):
         command('export', ['x.py', 'x.pth', '--check', 'x.onnx', *more], 'export')
     assert f'{more[0]} is about writing, and --check writes nothing' in capsys.readouterr().err
+
+
+def test_files_in_any_order():
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    behind, *others = (vars(parser.parse_args(args)) for args in (
+        ['x.py', 'x.pth', '--check', 'y.onnx', 'z.onnx'], ['--check', 'x.py', 'x.pth', 'y.onnx', 'z.onnx']))
+    assert (behind['config'], behind['checkpoint'], behind['check']) == ('x.py', 'x.pth', ['y.onnx', 'z.onnx'])
+    assert others == [behind]
 
 
 def test_what_the_metrics_write_stays_apart(tmp_path):

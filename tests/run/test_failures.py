@@ -130,6 +130,13 @@ class TestFailure:
         assert explain_failure(error.value) == (
             f"type='{name}' is not known to mmdet's registry of kind 'model': {advice}")
 
+    @pytest.mark.parametrize(('name', 'scope'), [('mmpose.Gone', 'mmdet'), ('Gone', 'mmpose')])
+    def test_a_type_of_a_library_that_is_not_there(self, name, scope):
+        with pytest.raises(KeyError) as error:
+            build_from_cfg(dict(type=name), MODELS)
+        assert explain_failure(error.value, Config(dict(default_scope=scope))) == (
+            f"type='{name}' is looked for in mmpose, which is not installed: pip install mmpose")
+
     def test_a_config_that_is_no_python(self, tmp_path):
         (tmp_path / 'x.py').write_text('a = 1\nb = = 2\n')
         with pytest.raises(SyntaxError) as error:

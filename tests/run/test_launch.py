@@ -205,6 +205,7 @@ class TestFlags:
         ('mmseg', dict(draw=True, interval=1)),
         ('mmpretrain', dict(enable=True, out_dir='/x/y'))])
     def test_show_dir(self, scope, expected, as_class):
+        pytest.importorskip(scope)
         cfg = self.config(scope)
         if as_class:
             cfg.default_hooks.visualization.type = getattr(
