@@ -12,8 +12,13 @@ _LIBRARIES = {'mmdet': ('mmdet',), 'mmseg': ('mmsegmentation', 'mmseg'), 'mmpret
 LACKING = {name for name in (*_LIBRARIES, 'mmcv._ext') if importlib.util.find_spec(name) is None}
 # Without operators mmdet cannot be imported.
 _ABSENT = LACKING | ({'mmdet', 'mmseg'} if 'mmcv._ext' in LACKING else set())
-_NAMED = {distribution for name in _ABSENT for distribution in (name, *_LIBRARIES.get(name, ()))}
-_IN_TEXT = re.compile(r"No module named '([\w.]+)'|(\w+) is not installed|is not in the (\w+)::\w+ registry")
+# What configs name without a scope: without the library of their default scope mmengine looks in its own registries.
+_TYPES = {'mmpretrain': ('ImageClassifier', 'CustomDataset'), 'mmseg': ('EncoderDecoder', 'BaseSegDataset')}
+# What an error names → what is lacking.
+_NAMED = {name: library for library in _ABSENT
+          for name in (library, *_LIBRARIES.get(library, ()), *_TYPES.get(library, ()))}
+_IN_TEXT = re.compile(r"No module named '([\w.]+)'|(\w+) is not installed|is not in the (\w+)::\w+ registry|"
+                      r'(\w+)(?:\.\w+)? is not in the mmengine::')
 
 
 def reason(error):
@@ -23,7 +28,7 @@ def reason(error):
             return str(error)
         names = {getattr(error, 'name', None) or ''} | {
             found for match in _IN_TEXT.finditer(str(error)) for found in match.groups() if found}
-        missing = {name for name in names if name in _NAMED or name.partition('.')[0] in _NAMED}
+        missing = {_NAMED[part] for name in names for part in (name, name.partition('.')[0]) if part in _NAMED}
         if missing:
             return f'needs {" and ".join(sorted(missing))}'
         error = error.__cause__ or error.__context__

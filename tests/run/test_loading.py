@@ -125,6 +125,7 @@ class TestPublicClasses:
 
     def test_as_many_of_other_names(self, log):
         """ImageNet from a folder has the names of its folders: the authors' classifiers keep their rows."""
+        pytest.importorskip('mmpretrain')
         tensors, folders = {'head.fc.weight': torch.empty(1000, 2)}, [f'n{i:08}' for i in range(1000)]
         assert public_classes(tensors, 'x.pth', folders) == {}
         assert not log
