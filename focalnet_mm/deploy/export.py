@@ -21,7 +21,7 @@ from ..backbone.focalnet import find_backbone
 from .finish import FINISH, PRECISIONS, RGB, Finish, finish, plan_of
 from .formats import FORMATS, check_installed, open_file, write_file
 from .inputs import describe_inputs
-from .part import TOLERANCE, Agreement, Part, compare
+from .part import TOLERANCE, Agreement, Part, compare, predicted
 from .parts import PARTS, exportable
 from .preprocess import carriers_behind
 from .whole import MASKS
@@ -126,6 +126,9 @@ def _compare(model: nn.Module, part: Part, file: Path, to: str, channels: int, t
              carriers: Sequence[str]) -> list[Agreement]:
     compared = []
     exported = open_file(file, to)
+    # Made-up sizes of pictures and images may be more than the model's own post-processing takes.
+    asked = part._replace(predict=lambda *args, **given: predicted(
+        model, lambda: part.predict(*args, **given), 'the file cannot be compared with it, and is not kept'))
     for size in _CHECK_SIZES:
         images = _images(size, channels, part.enlarged)
         height, width = images.shape[2:]
@@ -135,7 +138,7 @@ def _compare(model: nn.Module, part: Part, file: Path, to: str, channels: int, t
         for given in ({}, part.trial) if part.trial else ({},):
             with _in_one_sentence(model, to, f'does not run for images {tuple(images.shape)} once it is written'):
                 found = exported(images, **sizes, **given)
-            compared.append(compare(part, images, {**sizes, **given}, found))
+            compared.append(compare(asked, images, {**sizes, **given}, found))
             at = ''.join(f' at {name} {value:g}' for name, value in given.items())
             tell(f'{"×".join(map(str, images.shape))}{at}: {compared[-1].words}')
     return compared

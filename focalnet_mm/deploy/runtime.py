@@ -79,7 +79,8 @@ class Runtime:
             (classes,), and ``classes``: the number of the one that holds, or of several labels which do (classes,).
 
         Raises:
-            ValueError: What was given is no RGB picture in uint8, or the file has no such threshold.
+            ValueError: What was given is no RGB picture in uint8, the file has no such threshold, or an
+                ``iou_threshold`` is not from 0 to 1.
         """
         pictures = [_checked(picture) for picture in pictures]
         unknown = [name for name in thresholds if name not in self.thresholds]
@@ -87,6 +88,8 @@ class Runtime:
             raise ValueError(f'{self.file} has no threshold {unknown[0]}: there are '
                              f'{", ".join(self.thresholds) or "none"}.')
         given = {name: np.asarray(value, np.float32) for name, value in thresholds.items()}
+        if not 0 <= thresholds.get('iou_threshold', 0) <= 1:
+            raise ValueError(f'iou_threshold is {thresholds["iou_threshold"]}, expected a number from 0 to 1.')
         of_size: dict[tuple[int, ...], list[int]] = {}
         for i, picture in enumerate(pictures):
             of_size.setdefault(picture.shape, []).append(i)

@@ -117,6 +117,17 @@ class TestRefusals:
             export_model(thin('tiny-srf'), tmp_path / 'x.pt', 'torchscript', 'backbone', tell=lambda _: None)
         assert list(tmp_path.iterdir()) == []
 
+    def test_a_model_that_fails_beside_it_is_said(self, tmp_path, monkeypatch):
+        def predict(images):
+            raise RuntimeError('upper bound and lower bound inconsistent')
+
+        asked = exports.exportable
+        monkeypatch.setattr(exports, 'exportable', lambda *args: asked(*args)._replace(predict=predict))
+        with pytest.raises(ValueError, match=r'The FocalNet itself does not predict in PyTorch \(RuntimeError: upper '
+                                             r'bound .*\): the file cannot be compared with it, and is not kept'):
+            export_model(thin('tiny-srf'), tmp_path / 'x.pt', 'torchscript', 'backbone', tell=lambda _: None)
+        assert list(tmp_path.iterdir()) == []
+
     def test_nan_is_a_difference(self, tmp_path):
         net = thin('tiny-srf')
         with torch.no_grad():

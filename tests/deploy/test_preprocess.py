@@ -52,6 +52,10 @@ CASES = {
                                                          pad_size_divisor=16, pad_value=7)),
     'fixed size': ('mmdet', [dict(type='Resize', scale=(97, 64))], dict(bgr_to_rgb=True)),
     'factor': ('mmdet', [dict(type='Resize', scale_factor=0.7)], dict(**IMAGENET, bgr_to_rgb=True)),
+    'limits by a factor': ('mmdet', [dict(type='Resize', scale_factor=0.7, keep_ratio=True)], dict(bgr_to_rgb=True)),
+    'limits by two factors': ('mmdet', [dict(type='Resize', scale_factor=(1.3, 0.6), keep_ratio=True)],
+                              dict(bgr_to_rgb=True)),
+    'one limit': ('mmdet', [dict(KEEP, scale=(float('inf'), 40))], dict(bgr_to_rgb=True)),
     'square': ('mmdet', [KEEP, dict(type='Pad', pad_to_square=True, pad_val=dict(img=(114, 114, 114)))],
                dict(**IMAGENET, bgr_to_rgb=True)),
     'multiples': ('mmdet', [KEEP, dict(type='Pad', size_divisor=32)], dict(**IMAGENET, bgr_to_rgb=True)),
@@ -140,6 +144,7 @@ def test_joined_to_a_model(tmp_path):
      'the interpolation lanczos of cv2 in the step Resize of the config does; it knows bilinear of cv2'),
     ([dict(type='CenterCrop', crop_size=8, auto_pad=True)], 'auto_pad=True of the step CenterCrop'),
     ([dict(type='Pad', size=(64, 64), pad_val=dict(img=(1, 2, 3)))], r'pad_val=\(1, 2, 3\) of the step Pad'),
+    ([dict(type='Pad', size=(64, 64), pad_val=dict(img=114.0))], r'pad_val=114\.0 of the step Pad'),
     ([dict(type='Resize', scale=(64, 64), scale_by='x')], 'scale_by of the step Resize')])
 def test_what_the_graph_cannot_do_is_said(steps, words):
     model = with_preprocessor('mmdet', bgr_to_rgb=True)
@@ -185,10 +190,22 @@ def test_a_plan_that_differs_is_not_written():
         compare_with_pipeline(plan, model, cfg)
 
 
+@pytest.mark.parametrize('factor', [0.25, 0.7, 0.8])
+def test_a_ratio_that_is_not_kept_is_seen(factor):
+    model = with_preprocessor('mmdet', bgr_to_rgb=True)
+    cfg = config('mmdet', dict(type='Resize', scale_factor=factor, keep_ratio=True))
+    plan = make_plan(model, 3, cfg)
+    assert compare_with_pipeline(plan, model, cfg, boxes=True) == 0
+    plan['steps'][0]['keep_ratio'] = False
+    with pytest.raises(ValueError, match=r"in the graph and .* in the config's pipeline"):
+        compare_with_pipeline(plan, model, cfg)
+
+
 @pytest.mark.parametrize(('steps', 'refused'), [
     ([KEEP], False), ([dict(type='Resize', scale_factor=0.7)], False),
     ([KEEP, dict(type='Pad', size_divisor=32)], False), ([KEEP, dict(type='Pad', pad_to_square=True)], False),
-    ([KEEP, KEEP | dict(scale=(60, 60))], True)])
+    ([KEEP, KEEP | dict(scale=(60, 60))], True), ([dict(type='Pad', size=(500, 500)), KEEP], True),
+    ([dict(type='CenterCrop', crop_size=700), KEEP], True)])
 def test_boxes_come_back_as_mmdet_brings_them(steps, refused):
     """mmdet divides by the factors of its last Resize, the graph by the sizes of what was resized and of the picture.
     """
@@ -199,5 +216,5 @@ def test_boxes_come_back_as_mmdet_brings_them(steps, refused):
     if not refused:
         assert compare_with_pipeline(plan, model, cfg, boxes=True) == 0
         return
-    with pytest.raises(ValueError, match=r'of 640 × 480, and brings boxes back by the factors .* one step alone'):
+    with pytest.raises(ValueError, match=r'of \d+ × \d+, and brings boxes back by the factors .* one step alone'):
         compare_with_pipeline(plan, model, cfg, boxes=True)

@@ -28,6 +28,9 @@ def test_objects_without_filling(tmp_path):
         assert entry['labels'].tolist() == [2, 0]
         assert entry['masks'].sum((1, 2)).tolist() == [-(-width // 2) * height, width * height]
     fewer, = runtime(exported.pictures((20, 30)), score_threshold=0.5)
+    runtime.thresholds['iou_threshold'] = 0.5
+    with pytest.raises(ValueError, match=r'iou_threshold is 1\.5, expected a number from 0 to 1'):
+        runtime(exported.pictures((20, 30)), iou_threshold=1.5)
     assert {name: len(value) for name, value in fewer.items()} == dict(boxes=1, scores=1, labels=1, masks=1)
 
 

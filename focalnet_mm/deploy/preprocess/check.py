@@ -15,8 +15,9 @@ from .graph import CARRIERS, preprocess_model
 
 __all__ = ['compare_with_pipeline']
 
-# Height and width of pictures to compare with, one of them odd.
-_SIZES = (480, 640), (333, 251)
+# Height and width of pictures to compare with: odd ones, long ones, and such as are cropped, padded, reduced or
+# enlarged by most steps.
+_SIZES = (480, 640), (333, 251), (33, 700), (97, 41), (1500, 1400)
 # OpenCV rounds cubic interpolation in an order of its own.
 _MOST_LEVELS = 1.01
 

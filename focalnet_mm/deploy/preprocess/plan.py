@@ -20,6 +20,8 @@ _WAY_OUT = 'export with --no-preprocess, and prepare the images outside of the f
 _HARMLESS = {'type', 'clip_object_border', 'backend_args', 'file_client_args', '_scope_'}
 _PREPROCESSORS = ('DetDataPreprocessor', 'SegDataPreProcessor', 'ClsDataPreprocessor', 'ImgDataPreprocessor')
 
+_LONGEST = 2 ** 31 - 1
+
 Settings = dict[str, Any]
 
 
@@ -103,7 +105,8 @@ class _Reader:
 
 def _resize(read: _Reader) -> Settings:
     scale, factor = read.take('scale'), read.take('scale_factor')
-    size = [scale, scale] if isinstance(scale, int) else [int(length) for length in scale or ()]
+    # A limit may be infinite.
+    size = [int(min(length, _LONGEST)) for length in ([scale] * 2 if isinstance(scale, (int, float)) else scale or ())]
     if isinstance(factor, (int, float)):
         factor = (factor, factor)
     return read.done('resize', size=size, factor=[float(value) for value in factor] if factor and not size else [],
@@ -126,7 +129,8 @@ def _pad(read: _Reader) -> Settings:
     read.only('padding_mode', 'constant')
     value = read.take('pad_val', 0)
     value = value.get('img', 0) if isinstance(value, Mapping) else value
-    values = set(value) if isinstance(value, Sequence) else {value}
+    # mmcv repeats whole numbers alone, and of any other one OpenCV makes the value of the first channel.
+    values = set(value) if isinstance(value, Sequence) else {value} if isinstance(value, int) else {value, 0}
     if len(values) != 1:
         raise _cannot(f'pad_val={value!r} of the step {read.name}, another value a channel,')
     return read.done('pad', size=list(read.take('size') or ()), divisor=read.take('size_divisor') or 1,

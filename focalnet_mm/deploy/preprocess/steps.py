@@ -21,12 +21,13 @@ def _resize(op: Operators, images: str, step: Mapping[str, Any]) -> str:
     if step.get('factor'):
         new_height, new_width = (_scaled(op, length, np.array([factor], np.float64))
                                  for length, factor in zip((height, width), step['factor'][::-1]))
-    elif step['keep_ratio']:
-        long, short = (op.cast(pick(height, width), np.float64) for pick in (op.Max, op.Min))
-        factor = op.Min(op.Div(np.float64(max(step['size'])), long), op.Div(np.float64(min(step['size'])), short))
-        new_height, new_width = (_scaled(op, length, factor) for length in (height, width))
     else:
         new_width, new_height = (op.constant(np.array([length])) for length in step['size'])
+    if step['keep_ratio']:
+        # Of a factor, too, mmcv makes limits first, which are whole numbers.
+        sizes = (new_height, new_width), (height, width)
+        factors = [op.Div(*(op.cast(pick(*size), np.float64) for size in sizes)) for pick in (op.Max, op.Min)]
+        new_height, new_width = (_scaled(op, length, op.Min(*factors)) for length in (height, width))
     return resized(op, images, new_height, new_width, step['backend'], step['interpolation'])
 
 

@@ -130,7 +130,7 @@ def check_extractor(extractor: Any) -> None:
 def check_nms(test_cfg: Any, where: str) -> None:
     """Refuse a test config that chooses boxes in another way than by scores, overlap and number."""
     settings = test_cfg.get('nms') or {}
-    other = {**settings}
+    other = {'type': 'nms', **settings}
     # How many boxes mmcv takes at once makes no difference.
     for key in ('iou_threshold', 'iou_thr', 'class_agnostic', 'split_thr'):
         other.pop(key, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ['paste']
+__all__ = ['near', 'paste']
 
 
 def paste(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
@@ -36,6 +36,16 @@ def _weights(start: Tensor, end: Tensor, length: int, count: int) -> Tensor:
     # Without extent it has no position; mmdet takes the middle then.
     position = position.where(end > start, count / 2 - 0.5)
     weights = (1 - (position[..., None] - torch.arange(count, device=start.device)).abs()).clamp(min=0)
-    # On a CPU mmdet looks no farther than this.
-    near = (pixel >= start.floor() - 1) & (pixel < end.ceil() + 1)
-    return weights * near[..., None]
+    return weights * _near(start, end, pixel)[..., None]
+
+
+def near(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, K, H, W): the pixels that mmdet looks at on a CPU, in and around boxes (N, K, 4)."""
+    height, width = size
+    columns, rows = (_near(*boxes[..., axis::2, None].unbind(-2), torch.arange(length, device=boxes.device))
+                     for axis, length in enumerate((width, height)))
+    return rows[..., :, None] & columns[..., None, :]
+
+
+def _near(start: Tensor, end: Tensor, pixel: Tensor) -> Tensor:
+    return (pixel >= start.floor() - 1) & (pixel < end.ceil() + 1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..part import Part, known_class
 from .boxes import Boxes, check_coder, check_extractor, check_nms, decode, roi_features, suppress
 from .frame import frame
-from .masks import paste
+from .masks import near, paste
 from .rpn import check_rpn, propose
 from .samples import detector_part
 
@@ -57,7 +57,9 @@ class TwoStage(nn.Module):
         if self.masks == 'roi':
             return *outputs, masks.where(found.valid[..., None, None], 0)
         limit = cfg.mask_thr_binary if mask_threshold is None else mask_threshold
-        return *outputs, (paste(masks, outputs[0], sizes.size) >= limit) & found.valid[..., None, None]
+        # Where the limit is 0, a mask holds no farther than mmdet looks.
+        place = near(outputs[0], sizes.size) & found.valid[..., None, None]
+        return *outputs, (paste(masks, outputs[0], sizes.size) >= limit) & place
 
     def _classify(self, features: Sequence[Tensor], proposals: Boxes, limits: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes (N, P, classes or 1, 4) and scores (N, P, classes) of the proposals, refined from stage to stage."""

@@ -40,7 +40,12 @@ def test_suppression_of_all_classes_at_once():
     assert boxes.suppress(found, dict(settings, class_agnostic=True), None, 2).outputs()[2].tolist() == [[1, -1]]
 
 
-@pytest.mark.parametrize('threshold', [0.2, 0.5])
+def test_suppression_of_mmcv_s_own_kind():
+    """A config need not name it."""
+    boxes.check_nms(dict(nms=dict(iou_threshold=0.5), max_per_img=9), 'model.test_cfg')
+
+
+@pytest.mark.parametrize('threshold', [0.0, 0.2, 0.5])
 def test_pasted_masks(threshold):
     """As mmdet pastes one mask after another on a CPU, at the borders and for boxes outside of the image too."""
     from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
@@ -49,15 +54,15 @@ def test_pasted_masks(threshold):
     special = torch.tensor([[[3., 4, 5, 6], [0, 0, 90, 61], [90, 7, 90, 30]]])
     where = torch.cat([random_boxes(1, 12, size=60.0), special], 1)
     values = torch.rand(1, 15, 28, 28)
-    pasted = masks.paste(values, where, size)[0]
+    pasted, near = masks.paste(values, where, size)[0], masks.near(where, size)[0]
     alone = torch.from_numpy(paste_alone(values[0].numpy(), where[0].numpy(), size, threshold))
     for i in range(15):
-        expected = torch.zeros(size)
+        expected, holds = torch.zeros(size), torch.zeros(size, dtype=torch.bool)
         part, place = _do_paste_mask(values[0, i, None, None], where[0, i, None], *size, skip_empty=True)
-        expected[place] = part[0]
+        expected[place], holds[place] = part[0], part[0] >= threshold
         torch.testing.assert_close(pasted[i], expected, atol=1e-5, rtol=1e-5)
-        for found in (pasted[i] >= threshold, alone[i]):
-            assert (found ^ (expected >= threshold)).sum() <= 1
+        for found in ((pasted[i] >= threshold) & near[i], alone[i]):
+            assert (found ^ holds).sum() <= 1
 
 
 @pytest.mark.parametrize('samples', [0, 1, 2])
