@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from . import gradient_kernels, level_kernels
 from .classes import Class, depthwise_class, kernel_gradient_class, pointwise_class, shares, tiles
+from .launches import launch
 
-__all__ = ['aggregate', 'aggregate_backward', 'launch']
+__all__ = ['aggregate', 'aggregate_backward', 'kernel_gradient']
 
 #: N, H and W.
 Size = tuple[int, int, int]
-
-
-def launch(kernel: Any, grid: tuple[int, ...], warps: int, *args: Any, **constants: Any) -> None:
-    """Start a kernel on the device of its first tensor, which need not be the current one."""
-    with torch.cuda.device_of(next(arg for arg in args if isinstance(arg, Tensor))):
-        kernel[grid](*args, **constants, num_warps=warps)
 
 
 def aggregate(context: Tensor, gates: Tensor, kernels: list[Tensor], size: Size, normalize: bool,
@@ -167,7 +160,7 @@ def kernel_gradient(context: Tensor, later: Tensor, kernel: Tensor, size: Size) 
     launch(gradient_kernels.kernel_gradient, (side, number, -(-channels // of.channels)), of.warps, context, later,
            partial, context.stride(0), pixels, height, width, channels, share, KERNEL=side, TAPS=taps,
            PIXELS=of.width, BLOCK=of.channels, WIDE=_is_wide(of, side, width, context))
-    return partial.sum(0).t().reshape(kernel.shape)
+    return partial.sum(0).t().contiguous().view(kernel.shape)
 
 
 def _taps(kernel: Tensor) -> Tensor:

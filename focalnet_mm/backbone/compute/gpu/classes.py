@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ['Class', 'depthwise_class', 'kernel_gradient_class', 'pointwise_class', 'row_class', 'shares', 'tiles']
+__all__ = ['Class', 'depthwise_class', 'kernel_gradient_class', 'pointwise_class', 'row_class', 'row_shares',
+           'shares', 'tiles']
 
-# How many pixels a program sums up for the gradient of a kernel, and into how many shares pixels are cut at most.
-_SHARE = 512
-_SHARES = 128
+# How many pixels a program sums up at least, and into how many shares pixels are cut at most: for the gradient of a
+# kernel, of which there are programs for each row and block of channels too, and for those of norms and layer scales.
+_SHARES = 512, 128
+_ROW_SHARES = 64, 1024
 
 
 class Class(NamedTuple):
@@ -50,5 +52,14 @@ def tiles(of: Class, height: int, width: int) -> int:
 
 def shares(pixels: int) -> tuple[int, int]:
     """Into how many shares the pixels are cut for the gradient of a kernel, and how many of them a share has."""
-    count = max(1, min(_SHARES, -(-pixels // _SHARE)))
+    return _cut(pixels, *_SHARES)
+
+
+def row_shares(pixels: int) -> tuple[int, int]:
+    """The same for the gradients of norms and layer scales."""
+    return _cut(pixels, *_ROW_SHARES)
+
+
+def _cut(pixels: int, least: int, most: int) -> tuple[int, int]:
+    count = max(1, min(most, -(-pixels // least)))
     return count, -(-pixels // count)
