@@ -14,17 +14,20 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from focalnet_mm.backbone.compute.gpu import gradient_kernels, level_kernels
-from focalnet_mm.backbone.compute.gpu.classes import depthwise_class, kernel_gradient_class, pointwise_class
+from focalnet_mm.backbone.compute.gpu import gradient_kernels, level_kernels, row_kernels
+from focalnet_mm.backbone.compute.gpu.classes import (
+    depthwise_class, kernel_gradient_class, pointwise_class, row_class)
 
 #: Targets, and how many bytes of shared memory a program may have at most.
 TARGETS = {'sm_80': (80, 166_912), 'sm_90': (90, 232_448)}
 KERNELS = (3, 5, 7, 9, 11, 13)
 _TOOL = Path(triton.__file__).parent / 'backends' / 'nvidia' / 'bin' / 'cuobjdump'
-_NUMBERS = {'scale': 'fp32', 'eps': 'fp32'}
-_WHOLE = {'mean': '*fp32', 'through_mean': '*fp32', 'partial': '*fp32', 'dots': '*fp32'}
+_NUMBERS = {'eps': 'fp32', 'next_eps': 'fp32'}
+#: Sums, and parameters, residual stream and its gradient under autocast, have 32 bits.
+_WHOLE = dict.fromkeys(('mean', 'through_mean', 'partial', 'dots', 'weight', 'bias', 'next_weight', 'next_bias', 'base',
+                        'added', 'scale', 'drop'), '*fp32')
 #: What is not specialised on being a multiple of 16.
-_ANY = {'height', 'width', 'gate', 'dots', 'dot_stride', 'scale', 'pixels', 'share', 'eps'}
+_ANY = {'height', 'width', 'gate', 'dots', 'dot_stride', 'scale', 'pixels', 'share', 'eps', 'per_image', 'next_eps'}
 
 
 class Case(NamedTuple):
@@ -39,7 +42,7 @@ class Case(NamedTuple):
     aligned: bool = True
 
     def label(self):
-        tile = 'x'.join(str(self.constants[key]) for key in ('TAPS', 'TILE_H', 'TILE_W', 'PIXELS', 'BLOCK')
+        tile = 'x'.join(str(self.constants[key]) for key in ('TAPS', 'TILE_H', 'TILE_W', 'PIXELS', 'ROWS', 'BLOCK')
                         if key in self.constants)
         return f'{tile} {self.dtype}{"" if self.aligned else ", any channels"}'
 
@@ -81,6 +84,19 @@ def cases(kernels=KERNELS, channels=96, dtype='bf16', aligned=True):
     return found
 
 
+def row_cases(channels=96, dtype='bf16', aligned=True):
+    """The kernels between the linear layers, with all that they can do and with what a plain block asks of them."""
+    of = row_class(channels)
+    rows = dict(ROWS=of.width, BLOCK=of.channels)
+    found = [Case('rows_normed', row_kernels.rows_normed, of.warps, rows, dtype, aligned)]
+    for name, does in (('', False), (', all', True)):
+        found.append(Case(f'residual_forward{name}', row_kernels.residual_forward, of.warps, dict(
+            rows, NORMED=does, SCALED=does, DROPPED=does, NEXT=True, NEXT_NORMED=True), dtype, aligned))
+        found.append(Case(f'row_gradient{name}', row_kernels.row_gradient, of.warps, dict(
+            rows, NORMED=True, SCALED=does, DROPPED=does, ADDED=True, LEARNS=True), dtype, aligned))
+    return found
+
+
 def signature(case):
     """Types of the arguments, and which of them are multiples of 16."""
     types, multiples = {}, {}
@@ -88,7 +104,11 @@ def signature(case):
         if name in case.constants:
             types[name] = 'constexpr'
             continue
-        is_number = name.endswith('_stride') or name in {'height', 'width', 'channels', 'pixels', 'share'}
+        is_number = name.endswith('_stride') or name in {'height', 'width', 'channels', 'pixels', 'share', 'per_image'}
+        if name == 'scale' and case.kernel.fn.__module__ != row_kernels.__name__:
+            # That of Zᵒᵘᵗ, a number; among the rows it is the layer scale.
+            types[name] = 'fp32'
+            continue
         types[name] = _NUMBERS.get(name) or _WHOLE.get(name) or ('i32' if is_number else f'*{case.dtype}')
         if name not in _ANY and (case.aligned or not is_number):
             multiples[(i,)] = [['tt.divisibility', 16]]
@@ -116,7 +136,7 @@ def main():
     print('| kernel | tile | card | registers | stack | shared memory | s to compile |')
     print('|---|---|---|---|---|---|---|')
     for target in TARGETS:
-        for case in cases():
+        for case in [*cases(), *row_cases(), *row_cases(1536)]:
             found = compile_case(case, target)
             total[target] += found.seconds
             print(f'| {case.name} | {case.label()} | {target} | {found.registers} | {found.stack} | {found.shared} | '
