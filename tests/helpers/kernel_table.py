@@ -15,13 +15,13 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from focalnet_mm.backbone.compute.gpu import gradient_kernels, level_kernels, row_kernels
-from focalnet_mm.backbone.compute.gpu.classes import (
-    depthwise_class, kernel_gradient_class, pointwise_class, row_class)
+from focalnet_mm.backbone.compute.gpu.classes import depthwise_class, kernel_gradient_class, pointwise_class, row_class
 
 #: Targets, and how many bytes of shared memory a program may have at most.
 TARGETS = {'sm_80': (80, 166_912), 'sm_90': (90, 232_448)}
 KERNELS = (3, 5, 7, 9, 11, 13)
 _TOOL = Path(triton.__file__).parent / 'backends' / 'nvidia' / 'bin' / 'cuobjdump'
+_BYTES = {'bf16': 2, 'fp16': 2, 'fp32': 4}
 _NUMBERS = {'eps': 'fp32', 'next_eps': 'fp32'}
 #: Sums, and parameters, residual stream and its gradient under autocast, have 32 bits.
 _WHOLE = dict.fromkeys(('mean', 'through_mean', 'partial', 'dots', 'weight', 'bias', 'next_weight', 'next_bias', 'base',
@@ -69,10 +69,10 @@ def cases(kernels=KERNELS, channels=96, dtype='bf16', aligned=True):
     of = pointwise_class(channels)
     add('add_global', level_kernels.add_global, of.warps, **tile(of), FIRST=False)
     add('global_gradient', gradient_kernels.global_gradient, of.warps, **tile(of))
-    of = depthwise_class(0, channels)
+    of = depthwise_class(channels, _BYTES[dtype])
     add('level_gradient, last', gradient_kernels.level_gradient, of.warps, **tile(of), KERNEL=0, LEARNS=False)
     for size in kernels:
-        of = depthwise_class(size, channels)
+        of = depthwise_class(channels, _BYTES[dtype])
         # The last level has the longest code, by the sums over its tile.
         add(f'level_forward {size}', level_kernels.level_forward, of.warps, **tile(of), KERNEL=size, FIRST=False,
             LAST=True, KEEP=True)
@@ -115,8 +115,18 @@ def signature(case):
     return types, multiples
 
 
+_found = {}
+
+
 def compile_case(case, target):
-    """Compile a kernel for a card and look into what came out."""
+    """Compile a kernel for a card and look into what came out; once in a process."""
+    key = case.name, case.label(), target
+    if key not in _found:
+        _found[key] = _compile(case, target)
+    return _found[key]
+
+
+def _compile(case, target):
     types, multiples = signature(case)
     source = ASTSource(case.kernel, types, case.constants, multiples)
     start = time.perf_counter()

@@ -8,8 +8,7 @@ kernels touch.
 import math
 from typing import NamedTuple
 
-from focalnet_mm.backbone.compute.gpu.classes import (
-    depthwise_class, pointwise_class, row_shares, shares, tiles)
+from focalnet_mm.backbone.compute.gpu.classes import depthwise_class, pointwise_class, row_shares, shares, tiles
 from focalnet_mm.backbone.compute.gpu.forward import context_columns
 
 #: Maps of C channels that the forward pass of a block moves by count of its steps: in plain PyTorch under bfloat16
@@ -89,7 +88,7 @@ def forward(shape, keep=True):
     partial, mean = 0, shape.count * channels * 4
     for i, kernel in enumerate(shape.kernels):
         last = i == len(shape.kernels) - 1
-        partial = shape.sums(depthwise_class(kernel, channels), shape.height, shape.width) if last else 0
+        partial = shape.sums(depthwise_class(channels, shape.low), shape.height, shape.width) if last else 0
         steps.append(Step('level_forward', (2 if i else 1) * each + shape.gate + shape.weight(kernel),
                           (1 + keep + (not last)) * each + partial))
     steps += [
@@ -110,7 +109,7 @@ def backward(shape):
     """The backward pass, in which everything learns."""
     channels, hidden, each = shape.channels, shape.ratio * shape.channels, shape.map
     count, residual = row_shares(shape.pixels)[0], shape.residual
-    norm = Step('row_gradient', 2 * residual + each + 2 * shape.vector, residual + count * 3 * channels * 4)
+    norm = Step('row_gradient', 2 * residual + each + shape.vector, residual + count * 3 * channels * 4)
     again = Step('rows_normed', residual + 2 * shape.vector, each)
 
     def gradients(inputs, outputs, name):
@@ -140,7 +139,7 @@ def aggregation_backward(shape):
         Step('torch: mean', shape.line_sums(), mean)]
     for i in reversed(range(levels)):
         later = shape.kernels[i + 1] if i + 1 < levels else 0
-        dots = shape.dots(depthwise_class(later, channels))
+        dots = shape.dots(depthwise_class(channels, shape.low))
         if later:
             steps.append(Step('level_gradient', 3 * each + shape.gate + shape.weight(later), 2 * each + dots))
             steps += _kernel_gradient(shape, later)
@@ -149,7 +148,7 @@ def aggregation_backward(shape):
     if levels:
         steps += _kernel_gradient(shape, shape.kernels[0])
         steps.append(Step('context_gradient', each + shape.weight(shape.kernels[0]), each))
-    dots = (levels + 1) * shape.dots(depthwise_class(1, channels))
+    dots = (levels + 1) * shape.dots(depthwise_class(channels, shape.low))
     return [*steps, Step('torch: gates', dots, (levels + 1) * shape.pixels * (4 + 4 + shape.low))]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
 import logging
 import os
+import re
 
 import torch
 from mmengine.logging import print_log
@@ -17,6 +19,8 @@ __all__ = ['TRITON_DEVICES', 'onednn_runs', 'triton_runs']
 # The data types of the kernels, and the oldest cards that they are compiled for in the tests.
 _TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _OLDEST = (8, 0)
+# The oldest triton that was looked at.
+_TRITON = (3, 6)
 #: Where the kernels run: Triton's interpreter takes tensors of CPUs.
 TRITON_DEVICES = ('cuda', 'cpu') if os.environ.get('TRITON_INTERPRET') == '1' else ('cuda',)
 
@@ -47,7 +51,7 @@ def triton_runs(dtype: torch.dtype, device: torch.device) -> bool:
 def _triton_lacks(dtype: torch.dtype, device: torch.device) -> str:
     """What keeps the kernels from running, or nothing."""
     if not _has_triton():
-        return 'needs triton, which is not installed'
+        return f'needs triton {_TRITON[0]}.{_TRITON[1]} or later, which is not installed'
     if dtype not in _TRITON_DTYPES:
         return f'computes in {", ".join(str(known)[6:] for known in _TRITON_DTYPES)}, not in {str(dtype)[6:]}'
     if device.type == 'cpu':
@@ -63,7 +67,10 @@ def _triton_lacks(dtype: torch.dtype, device: torch.device) -> str:
 
 @functools.cache
 def _has_triton() -> bool:
-    return importlib.util.find_spec('triton') is not None
+    if importlib.util.find_spec('triton') is None:
+        return False
+    major, minor = re.match(r'(\d+)\.(\d+)', importlib.metadata.version('triton')).groups()  # type: ignore[union-attr]
+    return (int(major), int(minor)) >= _TRITON
 
 
 @functools.cache

@@ -39,7 +39,7 @@ def aggregate(context: Tensor, gates: Tensor, kernels: list[Tensor], size: Size,
     buffers = [torch.empty_like(aggregated) for _ in range(min(2, len(kernels) - 1))]
     current, partial = context, None
     for i, kernel in enumerate(kernels):
-        of, last = depthwise_class(kernel.shape[-1], channels), i == len(kernels) - 1
+        of, last = depthwise_class(channels, context.element_size()), i == len(kernels) - 1
         if last:
             partial = context.new_empty(count, tiles(of, height, width), channels, dtype=torch.float32)
         # What a kernel is told not to touch is any map.
@@ -98,7 +98,7 @@ def aggregate_backward(grad: Tensor, context: Tensor, gates: Tensor, kernels: li
         kernel = kernels[0]
         if learning:
             grad_kernels.append(kernel_gradient(context, later, kernel, size))
-        of = depthwise_class(kernel.shape[-1], channels)
+        of = depthwise_class(channels, context.element_size())
         launch(gradient_kernels.context_gradient, _grid(of, size, channels), of.warps, later, _taps(kernel),
                grad_context, grad_context.stride(0), height, width, channels, KERNEL=kernel.shape[-1], **_tile(of),
                WIDE=_is_wide(of, kernel.shape[-1], width, grad_context))
@@ -114,7 +114,7 @@ class _Gradients:
         self.grad, self.gates, self.size, self.scale = grad, gates, size, scale
         self.channels = grad.shape[1]
         # As many blocks of channels as the kernel with the smallest ones has; larger blocks leave the rest at zero.
-        blocks = -(-self.channels // depthwise_class(1, self.channels).channels)
+        blocks = -(-self.channels // depthwise_class(self.channels, grad.element_size()).channels)
         self.dots = grad.new_zeros(*gates.shape, blocks, dtype=torch.float32)
 
     def through_mean(self, mean: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class _Gradients:
         kernel = 0 if after is None else after.shape[-1]
         found = torch.empty_like(level)
         activated = torch.empty_like(level) if learns else level
-        of = depthwise_class(kernel, self.channels)
+        of = depthwise_class(self.channels, level.element_size())
         launch(gradient_kernels.level_gradient, _grid(of, self.size, self.channels), of.warps, later,
                level if after is None else _taps(after), through_mean, self.grad, level, self.gates[:, i], found,
                activated, self.dots[:, i], self.gates.stride(0), self.dots.stride(0), height, width, self.channels,

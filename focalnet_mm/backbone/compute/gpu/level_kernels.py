@@ -1,8 +1,8 @@
 """Kernels of focal aggregation (arXiv 2203.11926v3, equations 4 and 5), forward.
 
 Arguments that several kernels share: maps are (N · H · W, C), one pixel after the other, and a ``…_stride`` is the
-distance between two pixels; depthwise kernels are (k · k, C). The first axis of the grid counts tiles of all images, the
-second one blocks of channels.
+distance between two pixels; depthwise kernels are (k · k, C). The first axis of the grid counts tiles of all images,
+the second one blocks of channels.
 """
 
 import triton

@@ -4,6 +4,7 @@
 import copy
 import itertools
 import random
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from triton.runtime import interpreter
 
 from focalnet_mm import FocalNet
 from focalnet_mm.backbone.compute import BlockTensors
-from focalnet_mm.backbone.compute.gpu import aggregation
+from focalnet_mm.backbone.compute.gpu import aggregation, rows
 from focalnet_mm.backbone.compute.gpu.aggregation import aggregate, aggregate_backward
 from focalnet_mm.backbone.compute.gpu.block import _block, _block_backward, _compute_block, compute_block
+from focalnet_mm.backbone.compute.gpu.launches import launch
 from focalnet_mm.backbone.compute.plain import plain_block
+from tests.helpers import traffic
 
 SWEEP = 32
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -150,7 +153,8 @@ class TestAggregation:
     def test_several_blocks_of_channels_and_shares_of_pixels(self, monkeypatch):
         expected = self.run(size=(1, 6, 6), channels=40, kernels=(3,), columns=48)
         monkeypatch.setattr('focalnet_mm.backbone.compute.gpu.classes._SHARES', (10, 4))
-        for first, second in zip(self.run(size=(1, 6, 6), channels=40, kernels=(3,), columns=48), expected, strict=True):
+        found = self.run(size=(1, 6, 6), channels=40, kernels=(3,), columns=48)
+        for first, second in zip(found, expected, strict=True):
             torch.testing.assert_close(first, second)
 
 
@@ -227,17 +231,48 @@ def test_torch_is_told_the_truth(seed):
             'test_schema', 'test_faketensor'))
 
 
-def test_what_a_training_keeps():
-    """Beside its input, no more than ten maps and a fraction: 11 maps in all."""
-    x, tensors = torch.randn(1, 2, 2, 96), draw(3)[1]
-    channels = 96
-
+def plain_tensors(channels, kernels):
+    """Those of a block of FocalNet-T's kind."""
     def pair(rows, columns):
-        return torch.randn(rows, columns), torch.randn(rows)
+        return torch.randn(rows, columns) / columns**0.5, torch.randn(rows)
 
     norm = torch.ones(channels), torch.zeros(channels)
-    tensors = BlockTensors(pair(2 * channels + 4, channels), pair(channels, channels), pair(channels, channels),
-                           pair(4 * channels, channels), pair(channels, 4 * channels), norm, norm, None,
-                           [torch.randn(channels, 1, 1, 1) for _ in range(3)], [])
-    _, *kept = _compute_block(x, *tensors.flatten(), [], [1e-5, 1e-5], False, False, torch.float32, True, False)
+    return BlockTensors(pair(2 * channels + len(kernels) + 1, channels), pair(channels, channels),
+                        pair(channels, channels), pair(4 * channels, channels), pair(channels, 4 * channels), norm,
+                        norm, None, [torch.randn(channels, 1, k, k) for k in kernels], [])
+
+
+def test_what_a_training_keeps():
+    """Beside its input, no more than ten maps and a fraction: 11 maps in all."""
+    x = torch.randn(1, 2, 2, 96)
+    _, *kept = _compute_block(x, *plain_tensors(96, (1, 1, 1)).flatten(), [], [1e-5, 1e-5], False, False, torch.float32,
+                              True, False)
     assert sum(part.numel() for part in kept if len(part) == 4) <= 10.2 * x.numel()
+
+
+def test_the_kernels_touch_what_the_model_of_their_traffic_says(monkeypatch):
+    """Every address once, beside the shapes' count."""
+    shape = traffic.Shape(1, 5, 6, 20, (3, 5), high=4)
+    touched, running = defaultdict(lambda: (set(), set())), []
+
+    def count(which, pointers, mask):
+        read_or_written = touched[len(running), running[-1]][which]
+        size = pointers.get_element_ty().primitive_bitwidth // 8
+        read_or_written.update((address, size) for address in pointers.data[mask.data].tolist())
+
+    builder = interpreter.InterpreterBuilder
+    load, store = builder.create_masked_load, builder.create_masked_store
+    monkeypatch.setattr(builder, 'create_masked_load', lambda self, pointers, mask, *args: (
+        count(0, pointers, mask), load(self, pointers, mask, *args))[1])
+    monkeypatch.setattr(builder, 'create_masked_store', lambda self, pointers, value, mask, *args: (
+        count(1, pointers, mask), store(self, pointers, value, mask, *args))[1])
+    for module in (aggregation, rows):
+        monkeypatch.setattr(module, 'launch', lambda kernel, *args, **constants: (
+            running.append(kernel.fn.__name__), launch(kernel, *args, **constants)))
+    x = torch.randn(1, 5, 6, 20)
+    tensors = plain_tensors(20, (3, 5))
+    evaluate(compute_block, x, tensors, [[], [1e-5, 1e-5], False, False], torch.float32, torch.bfloat16)
+    found = [(name, *(sum(size for _, size in part) for part in touched[number + 1, name]))
+             for number, name in enumerate(running)]
+    expected = [tuple(step) for step in traffic.forward(shape) + traffic.backward(shape) if 'torch' not in step.name]
+    assert found == expected
