@@ -1,6 +1,6 @@
 """Compiles the Triton kernels ahead of time, without a GPU, and tells what each needs of the card.
 
-``python -m tests.helpers.kernel_table`` prints the table of docs/speed.md and, below it, the traffic of a block.
+``python -m tests.helpers.kernel_table`` prints the table of docs/speed.md.
 """
 
 import re
@@ -142,16 +142,18 @@ def _compile(case, target):
 
 
 def main():
+    """Print the table, a row a kernel and a column a card."""
     total = dict.fromkeys(TARGETS, 0.0)
-    print('| kernel | tile | card | registers | stack | shared memory | s to compile |')
-    print('|---|---|---|---|---|---|---|')
-    for target in TARGETS:
-        for case in [*cases(), *row_cases(), *row_cases(1536)]:
+    print(f'| kernel | tile | {" | ".join(f"{target}: registers, stack, shared, s to compile" for target in TARGETS)} |')
+    print(f'|---|---|{"---|" * len(TARGETS)}')
+    for case in [*cases(), *row_cases(), *row_cases(1536)]:
+        cells = []
+        for target in TARGETS:
             found = compile_case(case, target)
             total[target] += found.seconds
-            print(f'| {case.name} | {case.label()} | {target} | {found.registers} | {found.stack} | {found.shared} | '
-                  f'{found.seconds:.1f} |', flush=True)
-    print(', '.join(f'{target}: {seconds:.0f} s in all' for target, seconds in total.items()))
+            cells.append(f'{found.registers}, {found.stack}, {found.shared}, {found.seconds:.1f}')
+        print(f'| {case.name} | {case.label()} | {" | ".join(cells)} |', flush=True)
+    print('\n' + ', '.join(f'{target}: {seconds:.0f} s in all' for target, seconds in total.items()))
 
 
 if __name__ == '__main__':

@@ -46,7 +46,8 @@ class Kept(NamedTuple):
 
     @classmethod
     def unflatten(cls, flat: list[Tensor], levels: int) -> Kept:
-        return cls(*flat[:5], flat[5:5 + levels], flat[5 + levels:])
+        context_gates, aggregated, mean, half, hidden, *rest = flat
+        return cls(context_gates, aggregated, mean, half, hidden, rest[:levels], rest[levels:])
 
 
 class Pass:
