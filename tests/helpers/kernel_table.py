@@ -144,7 +144,8 @@ def _compile(case, target):
 def main():
     """Print the table, a row a kernel and a column a card."""
     total = dict.fromkeys(TARGETS, 0.0)
-    print(f'| kernel | tile | {" | ".join(f"{target}: registers, stack, shared, s to compile" for target in TARGETS)} |')
+    cards = ' | '.join(f'{target}: registers, stack, shared, s to compile' for target in TARGETS)
+    print(f'| kernel | tile | {cards} |')
     print(f'|---|---|{"---|" * len(TARGETS)}')
     for case in [*cases(), *row_cases(), *row_cases(1536)]:
         cells = []
