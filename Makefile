@@ -70,8 +70,9 @@ $(VENV)/.installed: $(VENV)/.openmmlab setup.py pyproject.toml requirements/runt
 	touch $@
 
 $(VENV)/.tests: $(VENV)/.installed $(VENV)/.docs requirements/tests.txt requirements/onnx.txt \
-  requirements/own.txt requirements/tests-nodeps.txt
-	$(PIP) install -c requirements/$(TORCH).txt -r requirements/tests.txt -r requirements/onnx.txt -r requirements/own.txt
+  requirements/own.txt requirements/triton.txt requirements/tests-nodeps.txt
+	$(PIP) install -c requirements/$(TORCH).txt -r requirements/tests.txt -r requirements/onnx.txt -r requirements/own.txt \
+	    $(if $(filter torch,$(TORCH)),-r requirements/triton.txt)
 	$(PIP) install --no-deps -r requirements/tests-nodeps.txt
 	touch $@
 

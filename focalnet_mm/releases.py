@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -106,10 +109,46 @@ def register_flops(name: str) -> Callable[[Callable[..., int]], Callable[..., in
     Returns:
         A decorator of the function that counts; nothing happens where :data:`HAS_OPERATORS` is false.
     """
-    if not HAS_OPERATORS:
-        return lambda function: function
-    from torch.utils.flop_counter import register_flop_formula
-    return register_flop_formula(getattr(torch.ops.focalnet_mm, name))
+    def register(function: Callable[..., int]) -> Callable[..., int]:
+        def tell() -> None:
+            counter: Any = sys.modules['torch.utils.flop_counter']
+            counter.register_flop_formula(getattr(torch.ops.focalnet_mm, name))(function)
+
+        if HAS_OPERATORS:
+            _when_imported('torch.utils.flop_counter', tell)
+        return function
+    return register
+
+
+def _when_imported(module: str, function: Callable[[], None]) -> None:
+    """Call a function now if a module has been imported, else right after it is: this one would bring triton along."""
+    if module in sys.modules:
+        function()
+    else:
+        sys.meta_path.insert(0, _Finder(module, function))
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds a module as the others do, once, and has a function called when it has been executed."""
+
+    def __init__(self, module: str, function: Callable[[], None]) -> None:
+        self._module, self._function = module, function
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if name != self._module or self not in sys.meta_path:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            loader: Any = spec.loader
+            execute = loader.exec_module
+
+            def execute_and_call(module: Any) -> None:
+                execute(module)
+                self._function()
+
+            loader.exec_module = execute_and_call
+        return spec
 
 
 def forced_eager(module: nn.Module) -> contextlib.AbstractContextManager[Any]:

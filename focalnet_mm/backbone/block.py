@@ -87,7 +87,7 @@ class Block(nn.Module):
         """
         with_cp = with_cp and torch.is_grad_enabled()
         if implementation != 'reference' and is_as_built(self._built, self) and self._can_be_computed(x):
-            return self._compute(x, with_cp)
+            return self._compute(implementation, x, with_cp)
         return checkpoint(self._run_modules, x, use_reentrant=False) if with_cp else self._run_modules(x)
 
     def _run_modules(self, x: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class Block(nn.Module):
                 and not (self.mlp.drop.training and self.mlp.drop.p)
                 and not (self.modulation.proj_drop.training and self.modulation.proj_drop.p))
 
-    def _compute(self, x: Tensor, recompute: bool) -> Tensor:
+    def _compute(self, implementation: str, x: Tensor, recompute: bool) -> Tensor:
         """The block by another implementation, without dropout."""
         dtype = autocast_dtype(x.device.type) or self.norm1.weight.dtype
         norms = [norm for norm in (self.norm1, self.norm2, self.modulation.ln) if isinstance(norm, nn.LayerNorm)]
@@ -122,8 +122,9 @@ class Block(nn.Module):
                 is_raised = self.post_norm or self.gamma_1 is not None
                 drawn = self.norm1.weight.dtype if is_raised else dtype
                 drops = [self.drop_path(x.new_ones(len(x), 1, 1, 1, dtype=drawn)) for _ in range(2)]
-            return compute_block(x.contiguous(), self._tensors(), drops, [norm.eps for norm in norms], self.post_norm,
-                                 self.modulation.normalize_modulator, dtype, recompute)
+            return compute_block(
+                implementation, x.contiguous(), self._tensors(), drops, [norm.eps for norm in norms], self.post_norm,
+                self.modulation.normalize_modulator, dtype, recompute)
 
     def _tensors(self) -> BlockTensors:
         modulation: Any = self.modulation

@@ -71,7 +71,8 @@ class FocalNet(BaseModule):
             which have no pretrained weights, always learn. Defaults to -1.
         implementation (str): How to compute: ``'auto'`` takes the fastest for device and data type,
             ``'reference'`` is the plain form that the others are tested against, ``'channels_last'`` the one for
-            CPUs, see :mod:`focalnet_mm.backbone.compute`. Defaults to ``'auto'``.
+            CPUs, ``'triton'`` kernels for GPUs, which ``'auto'`` does not take since nothing of them has been measured,
+            see :mod:`focalnet_mm.backbone.compute`. Defaults to ``'auto'``.
         with_cp (bool): Recompute each block in the backward pass in place of keeping its activations. Defaults to
             False.
         init_cfg (dict | list[dict], optional): mmengine's initialisation. ``dict(type='Pretrained',

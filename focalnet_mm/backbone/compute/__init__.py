@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,9 @@ from torch.nn.modules import module as nn_module
 from torch.utils._device import DeviceContext
 
 from ...releases import HAS_OPERATORS, autocast_dtype, is_compiling, is_exporting
+from . import cpu
 from .compiling import decided_while_compiling
-from .cpu.block import compute_block
+from .needs import TRITON_DEVICES, onednn_runs, triton_runs
 from .tensors import BlockTensors
 
 __all__ = ['IMPLEMENTATIONS', 'TABLE', 'BlockTensors', 'Implementation', 'choose', 'compute_block']
@@ -28,32 +29,23 @@ class Implementation:
         name: What ``FocalNet(implementation=…)`` calls it.
         device_types: Where it runs; empty where it runs everywhere.
         dtypes: With which data types ``'auto'`` takes it, since it is faster there; empty for all.
-        runs: What else it needs: whether this process has it, for a data type.
+        runs: What else it needs: whether this process has it, for a data type and a device.
+        is_measured: Whether ``'auto'`` may take it at all.
     """
 
     name: str
     device_types: tuple[str, ...]
     dtypes: tuple[torch.dtype, ...]
-    runs: Callable[[torch.dtype], bool]
-
-
-@decided_while_compiling
-def _onednn_runs(dtype: torch.dtype) -> bool:
-    return bool(torch.backends.mkldnn.enabled) and _onednn_has(dtype)
-
-
-@functools.cache
-def _onednn_has(dtype: torch.dtype) -> bool:
-    """Whether oneDNN is built in, and this CPU, or what ``ONEDNN_MAX_CPU_ISA`` leaves of it, has the data type."""
-    if not torch.backends.mkldnn.is_available():
-        return False
-    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    runs: Callable[[torch.dtype, torch.device], bool]
+    is_measured: bool = True
 
 
 #: The implementations, the preferred ones first; the last one takes what no other does.
 TABLE = (
-    Implementation('channels_last', ('cpu',), (torch.float32, torch.bfloat16), _onednn_runs),
-    Implementation('reference', (), (), lambda dtype: True),
+    Implementation('channels_last', ('cpu',), (torch.float32, torch.bfloat16), onednn_runs),
+    # No GPU has been measured yet.
+    Implementation('triton', TRITON_DEVICES, (), triton_runs, is_measured=False),
+    Implementation('reference', (), (), lambda dtype, device: True),
 )
 #: What ``FocalNet(implementation=…)`` takes.
 IMPLEMENTATIONS = ('auto', 'reference', *(row.name for row in TABLE[:-1]))
@@ -68,10 +60,10 @@ def choose(implementation: str, x: Tensor) -> str:
     """Which implementation computes a forward pass.
 
     On CPUs it is ``channels_last`` in float32 and bfloat16, measured as in docs/speed.md, where oneDNN is there and
-    enabled; on GPUs, where nothing has been measured yet, the reference. Whatever looks at the single operations, or
-    replaces them, gets the reference, whose operators are torch's own: tracing, export, modes that intercept torch's
-    functions or operators, ``torch.func``, forward-mode derivatives, hooks of all modules. torch.compile gets operators
-    of ours.
+    enabled; on GPUs, where nothing has been measured yet, the reference. ``triton`` is taken by name alone. Whatever
+    looks at the single operations, or replaces them, gets the reference, whose operators are torch's own: tracing,
+    export, modes that intercept torch's functions or operators, ``torch.func``, forward-mode derivatives, hooks of all
+    modules. torch.compile gets operators of ours.
 
     Args:
         implementation: One of :data:`IMPLEMENTATIONS`.
@@ -88,7 +80,7 @@ def choose(implementation: str, x: Tensor) -> str:
     device = x.device.type
     dtype = autocast_dtype(device) or x.dtype
     for row in TABLE:
-        if implementation not in ('auto', row.name):
+        if implementation != row.name and not (implementation == 'auto' and row.is_measured):
             continue
         if row.device_types and device not in row.device_types:
             if implementation == row.name:
@@ -96,9 +88,27 @@ def choose(implementation: str, x: Tensor) -> str:
                                  f"images are on {device}: take 'auto', or move them.")
             continue
         wanted = implementation == row.name or not row.dtypes or dtype in row.dtypes
-        if wanted and row.runs(dtype) and (row is TABLE[-1] or (_has_operator() and not _is_watched())):
+        if wanted and row.runs(dtype, x.device) and (row is TABLE[-1] or (_has_operator() and not _is_watched())):
             return row.name
     return TABLE[-1].name
+
+
+def compute_block(implementation: str, x: Tensor, tensors: BlockTensors, *args: Any) -> Tensor:
+    """What a block computes.
+
+    Args:
+        implementation: What :func:`choose` returned, other than ``'reference'``.
+        x: Feature map (N, H, W, C), contiguous.
+        tensors: The block's parameters.
+        *args: What :func:`~.operators.run_block` takes besides.
+
+    Returns:
+        Feature map (N, H, W, C), contiguous.
+    """
+    if implementation == 'triton':
+        from .gpu.block import compute_block as compute
+        return compute(x, tensors, *args)
+    return cpu.block.compute_block(x, tensors, *args)
 
 
 def _has_operator() -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-__all__ = ['BlockTensors']
+__all__ = ['WANTED', 'BlockTensors', 'kept_branches', 'residual_dtype']
 
 Pair = tuple[Tensor, Tensor]
 
@@ -60,3 +60,17 @@ class BlockTensors:
     def _pairs(self) -> Iterable[Pair]:
         pairs = (getattr(self, field.name) for field in fields(self)[:-2])
         return (pair for pair in pairs if pair is not None)
+
+
+#: What a backward pass can be asked for, in the order in which its operator is told.
+WANTED = ('x', *(field.name for field in fields(BlockTensors)))
+
+
+def kept_branches(scales: list[Tensor], post_norm: bool) -> int:
+    """How many results of modulation and MLP the backward pass needs."""
+    return 2 if post_norm or scales else 0
+
+
+def residual_dtype(x: Tensor, scales: list[Tensor]) -> torch.dtype:
+    """That of the residual sums: a layer scale in float32 raises them to it, under autocast too."""
+    return torch.promote_types(x.dtype, scales[0].dtype) if scales else x.dtype

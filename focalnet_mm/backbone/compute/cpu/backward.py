@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from torch import Tensor
 
-from ..tensors import BlockTensors
+from ..tensors import WANTED, BlockTensors
 from .aggregation import aggregate_backward
 from .forward import Kept, Pass
 from .pointwise import as_map, linear, normalize, weight_grad
 
-__all__ = ['WANTED', 'Backward']
-
-#: What the backward pass can be asked for, in the order in which its operator is told.
-WANTED = ('x', *(field.name for field in dataclasses.fields(BlockTensors)))
+__all__ = ['Backward']
 
 
 class Backward(Pass):

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..tensors import BlockTensors
+from ..tensors import BlockTensors, kept_branches, residual_dtype
 from .aggregation import aggregate
 from .pointwise import as_map, as_rows, linear, linear_gelu, normalize, per_row, pieces
 
-__all__ = ['Forward', 'Kept', 'Pass', 'kept_branches', 'residual_dtype']
+__all__ = ['Forward', 'Kept', 'Pass']
 
 
 class Kept(NamedTuple):
@@ -47,16 +47,6 @@ class Kept(NamedTuple):
         if len(self.hidden) == len(pieces):
             return self.hidden
         return [self.hidden[0][piece] for piece in pieces]
-
-
-def kept_branches(scales: list[Tensor], post_norm: bool) -> int:
-    """How many results of modulation and MLP the backward pass needs."""
-    return 2 if post_norm or scales else 0
-
-
-def residual_dtype(x: Tensor, scales: list[Tensor]) -> torch.dtype:
-    """That of the residual sums: a layer scale in float32 raises them to it, under autocast too."""
-    return torch.promote_types(x.dtype, scales[0].dtype) if scales else x.dtype
 
 
 class Pass:

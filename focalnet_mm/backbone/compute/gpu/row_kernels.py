@@ -1,0 +1,139 @@
+"""Kernels of what lies between the linear layers: norms, layer scale, stochastic depth and residual sums.
+
+A program takes some pixels with all of their channels, one map element after the other: maps are (N · H · W, C), dense.
+"""
+
+import triton
+import triton.language as tl
+
+__all__ = ['residual_forward', 'row_gradient', 'rows_normed']
+
+
+@triton.jit
+def _normed(x, channel, channels, eps):
+    """Rows (pixels, channels) of float32 with mean 0 and variance 1, and their inverse deviations."""
+    centred = tl.where((channel < channels)[None, :], x - (tl.sum(x, 1) / channels)[:, None], 0.0)
+    inverse = 1.0 / tl.sqrt(tl.sum(centred * centred, 1) / channels + eps)
+    return centred * inverse[:, None], inverse
+
+
+@triton.jit
+def _vector(x, channel, channels):
+    return tl.load(x + channel, mask=channel < channels, other=0.0).to(tl.float32)[None, :]
+
+
+@triton.jit(do_not_specialize=['pixels'])
+def rows_normed(x, weight, bias, out, pixels, channels, eps, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """Layer normalisation of ``x`` into ``out``, which may have another data type."""
+    first = tl.program_id(0).to(tl.int64) * ROWS
+    lane, channel = tl.arange(0, ROWS), tl.arange(0, BLOCK)
+    is_there = (lane < pixels - first)[:, None] & (channel < channels)[None, :]
+    place = lane[:, None] * channels + channel[None, :]
+    value, _ = _normed(tl.load(x + first * channels + place, mask=is_there, other=0.0).to(tl.float32), channel,
+                       channels, eps)
+    value = value * _vector(weight, channel, channels) + _vector(bias, channel, channels)
+    tl.store(out + first * channels + place, value.to(out.dtype.element_ty), mask=is_there)
+
+
+@triton.jit(do_not_specialize=['pixels', 'per_image'])
+def residual_forward(base, branch, weight, bias, scale, drop, out, next_weight, next_bias, given, pixels, per_image,
+                     channels, eps, next_eps, ROWS: tl.constexpr, BLOCK: tl.constexpr, NORMED: tl.constexpr,
+                     SCALED: tl.constexpr, DROPPED: tl.constexpr, NEXT: tl.constexpr, NEXT_NORMED: tl.constexpr):
+    """A residual sum, ``base + drop · scale · norm(branch)``, and what the next layer takes of it.
+
+    Args:
+        base: The residual stream.
+        branch: What modulation or MLP returned.
+        weight: That of the norm behind it, if ``NORMED``; ``bias`` likewise.
+        scale: The layer scale, (C), if ``SCALED``.
+        drop: What stochastic depth multiplies with, (N), if ``DROPPED``.
+        out: Where the sum goes.
+        next_weight: That of the norm before the next layer, if ``NEXT_NORMED``; ``next_bias`` likewise.
+        given: Where the next layer's input goes, if ``NEXT``.
+        pixels: How many there are in all images.
+        per_image: How many there are in one.
+    """
+    first = tl.program_id(0).to(tl.int64) * ROWS
+    lane, channel = tl.arange(0, ROWS), tl.arange(0, BLOCK)
+    is_pixel = lane < pixels - first
+    is_there = is_pixel[:, None] & (channel < channels)[None, :]
+    place = lane[:, None] * channels + channel[None, :]
+    value = tl.load(branch + first * channels + place, mask=is_there, other=0.0).to(tl.float32)
+    if NORMED:
+        value, _ = _normed(value, channel, channels, eps)
+        value = value * _vector(weight, channel, channels) + _vector(bias, channel, channels)
+    if SCALED:
+        value *= _vector(scale, channel, channels)
+    if DROPPED:
+        value *= tl.load(drop + (first + lane) // per_image, mask=is_pixel, other=0.0).to(tl.float32)[:, None]
+    value += tl.load(base + first * channels + place, mask=is_there, other=0.0).to(tl.float32)
+    # Rounded as it is stored, since the backward pass starts from that.
+    rounded = value.to(out.dtype.element_ty)
+    tl.store(out + first * channels + place, rounded, mask=is_there)
+    if NEXT:
+        value = rounded.to(tl.float32)
+        if NEXT_NORMED:
+            value, _ = _normed(value, channel, channels, next_eps)
+            value = value * _vector(next_weight, channel, channels) + _vector(next_bias, channel, channels)
+        tl.store(given + first * channels + place, value.to(given.dtype.element_ty), mask=is_there)
+
+
+@triton.jit(do_not_specialize=['pixels', 'per_image', 'share'])
+def row_gradient(grad, x, weight, bias, scale, drop, added, out, partial, pixels, per_image, channels, share, eps,
+                 ROWS: tl.constexpr, BLOCK: tl.constexpr, NORMED: tl.constexpr, SCALED: tl.constexpr,
+                 DROPPED: tl.constexpr, ADDED: tl.constexpr, LEARNS: tl.constexpr):
+    """The gradient of ``x`` in ``drop · scale · norm(x)``, and the sums for those of scale, weight and bias.
+
+    Args:
+        grad: The gradient of the result.
+        x: What the norm took, or the scale, if ``NORMED`` or ``SCALED``.
+        weight: That of the norm, if ``NORMED``; ``bias`` likewise.
+        scale: The layer scale, (C), if ``SCALED``.
+        drop: What stochastic depth multiplies with, (N), if ``DROPPED``.
+        added: A map to add to the result, if ``ADDED``.
+        out: Where the gradient goes.
+        partial: Where the sums over a program's share of pixels go, (shares, 3, C) in float32: those for scale, weight
+            and bias, if ``LEARNS``.
+        pixels: How many there are in all images.
+        per_image: How many there are in one.
+        share: How many of them a program takes.
+    """
+    number = tl.program_id(0)
+    start = number.to(tl.int64) * share
+    lane, channel = tl.arange(0, ROWS), tl.arange(0, BLOCK)
+    is_channel = channel < channels
+    for_scale = tl.zeros((ROWS, BLOCK), tl.float32)
+    for_weight = tl.zeros((ROWS, BLOCK), tl.float32)
+    for_bias = tl.zeros((ROWS, BLOCK), tl.float32)
+    for passed in range(0, share, ROWS):
+        first = start + passed
+        is_pixel = (lane + passed < share) & (lane < pixels - first)
+        is_there = is_pixel[:, None] & is_channel[None, :]
+        place = first * channels + lane[:, None] * channels + channel[None, :]
+        above = tl.load(grad + place, mask=is_there, other=0.0).to(tl.float32)
+        if DROPPED:
+            above *= tl.load(drop + (first + lane) // per_image, mask=is_pixel, other=0.0).to(tl.float32)[:, None]
+        if NORMED or SCALED:
+            value = tl.load(x + place, mask=is_there, other=0.0).to(tl.float32)
+        if NORMED:
+            value, inverse = _normed(value, channel, channels, eps)
+        if SCALED:
+            taken = value
+            if NORMED:
+                taken = value * _vector(weight, channel, channels) + _vector(bias, channel, channels)
+            for_scale += above * taken
+            above *= _vector(scale, channel, channels)
+        if NORMED:
+            for_weight += above * value
+            for_bias += above
+            above *= _vector(weight, channel, channels)
+            along = tl.sum(above * value, 1) / channels
+            above = (above - (tl.sum(above, 1) / channels)[:, None] - value * along[:, None]) * inverse[:, None]
+        if ADDED:
+            above += tl.load(added + place, mask=is_there, other=0.0).to(tl.float32)
+        tl.store(out + place, above.to(out.dtype.element_ty), mask=is_there)
+    if LEARNS:
+        base = partial + number.to(tl.int64) * 3 * channels + channel
+        tl.store(base, tl.sum(for_scale, 0), mask=is_channel)
+        tl.store(base + channels, tl.sum(for_weight, 0), mask=is_channel)
+        tl.store(base + 2 * channels, tl.sum(for_bias, 0), mask=is_channel)

@@ -1,0 +1,136 @@
+"""What makes operators of a block, whatever computes it: when they run, shapes and derivatives."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...releases import is_compiling
+from .plain import plain_block
+from .tensors import WANTED, BlockTensors
+
+__all__ = ['as_given', 'register', 'run_block']
+
+
+def run_block(operator: Callable[..., list[Tensor]], function: Callable[..., list[Tensor]], x: Tensor,
+              tensors: BlockTensors, drops: list[Tensor], eps: list[float], post_norm: bool,
+              normalize_modulator: bool, dtype: torch.dtype, recompute: bool = False) -> Tensor:
+    """What a block computes, with a graph where derivatives are wanted; second ones go through the plain steps.
+
+    Args:
+        operator: The block as an operator.
+        function: What the operator calls.
+        x: Feature map (N, H, W, C), contiguous.
+        tensors: The block's parameters.
+        drops: What stochastic depth multiplies the results of modulation and MLP with, each (N, 1, 1, 1); or nothing.
+        eps: That of ``norm1``, ``norm2`` and, where there is one, the norm inside the modulation.
+        post_norm: Whether the norms come behind modulation and MLP.
+        normalize_modulator: Whether to divide the aggregated context by the number of levels + 1.
+        dtype: In which to compute convolutions and linear layers; norms and residual sums stay as they are.
+        recompute: Whether the backward pass computes once more what it needs, in place of keeping it.
+
+    Returns:
+        Feature map (N, H, W, C), contiguous.
+    """
+    lists = tensors.flatten()
+    learning = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *itertools.chain(*lists)))
+    # torch.compile takes the whole as one operator; called without it or a graph, that would only cost time.
+    compiling = is_compiling()
+    run = operator if learning or compiling else function
+    keep = learning and not recompute
+    return run(x, *lists, drops, eps, post_norm, normalize_modulator, dtype, keep, compiling)[0]
+
+
+def as_given(grad_x: Tensor, grads: BlockTensors, tensors: BlockTensors) -> list[Tensor]:
+    """Gradients in the shapes and data types of what they belong to, empty where they are not wanted."""
+    given = itertools.chain(*tensors.flatten())
+    return [grad_x, *(found.view_as(tensor).to(tensor.dtype) if len(found) else tensor.new_empty(0)
+                      for found, tensor in zip(itertools.chain(*grads.flatten()), given, strict=True))]
+
+
+def register(block: Any, backward: Any) -> None:
+    """Tell torch the shapes of the gradients, and that one operator is the derivative of another.
+
+    Args:
+        block: The operator of the forward pass.
+        backward: That of the backward pass.
+    """
+    backward.register_fake(_shapes_of_gradients)
+
+    def differentiate(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+        return _differentiate_block(backward, ctx, grads)
+
+    block.register_autograd(differentiate, setup_context=_save_block)
+
+
+def _shapes_of_gradients(grad: Tensor, x: Tensor, parameters: list[Tensor], kernels: list[Tensor],
+                         scales: list[Tensor], drops: list[Tensor], kept: list[Tensor], eps: list[float],
+                         post_norm: bool, normalize_modulator: bool, dtype: torch.dtype,
+                         wanted: list[bool]) -> list[Tensor]:
+    is_wanted = dict(zip(WANTED, wanted, strict=True))
+    layers = [name for name in WANTED[1:-2] for _ in range(2)][:len(parameters)]
+    names = [*layers, *['kernels'] * len(kernels), *['scales'] * len(scales)]
+    return [torch.empty_like(x), *(
+        torch.empty_like(tensor, memory_format=torch.contiguous_format) if is_wanted[name] else tensor.new_empty(0)
+        for name, tensor in zip(names, (*parameters, *kernels, *scales), strict=True))]
+
+
+def _save_block(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    x, *lists, eps, post_norm, normalize_modulator, dtype, _, _ = inputs
+    # Nothing but the block's output has a gradient; zeros for the rest would be as large as all that is kept.
+    ctx.set_materialize_grads(False)
+    ctx.lengths = [len(tensors) for tensors in lists]
+    ctx.settings = eps, post_norm, normalize_modulator, dtype
+    ctx.save_for_backward(x, *itertools.chain(*lists), *output[1:])
+
+
+def _differentiate_block(backward: Any, ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+    nothing = None, None, None, None, None, None
+    if grads[0] is None:
+        return None, *([None] * length for length in ctx.lengths), *nothing
+    x, *rest = ctx.saved_tensors
+    saved = iter(rest)
+    lists = [list(itertools.islice(saved, length)) for length in ctx.lengths]
+    needs_x, *needs = ctx.needs_input_grad[:4]
+    if torch.is_grad_enabled() or _is_batched(grads[0]):
+        flat = _differentiate_plainly(grads[0], x, lists, ctx.settings, [needs_x, *itertools.chain(*needs)])
+    else:
+        flat = backward(grads[0], x, *lists, list(saved), *ctx.settings, _wanted(needs_x, *needs))
+    found = iter([grad if is_needed else None
+                  for grad, is_needed in zip(flat, [needs_x, *itertools.chain(*needs)], strict=True)])
+    grad_x, parameters, kernels, scales = (
+        next(found), *(list(itertools.islice(found, length)) for length in ctx.lengths[:3]))
+    return grad_x, parameters, kernels, scales, [None] * ctx.lengths[3], *nothing
+
+
+def _wanted(needs_x: bool, parameters: list[bool], kernels: list[bool], scales: list[bool]) -> list[bool]:
+    layers = [any(pair) for pair in itertools.zip_longest(parameters[::2], parameters[1::2])]
+    return [needs_x, *layers, *[False] * (len(WANTED) - 3 - len(layers)), any(kernels), any(scales)]
+
+
+def _differentiate_plainly(grad: Tensor, x: Tensor, lists: list[list[Tensor]], settings: tuple[Any, ...],
+                           needed: list[bool]) -> list[Tensor | None]:
+    """The gradients with a graph of their own, for second derivatives, or of many gradients at once."""
+    create_graph = torch.is_grad_enabled()
+    *tensors, drops = lists
+    lengths = [len(part) for part in tensors]
+    with torch.enable_grad():
+        # Aliases: a parameter may be there twice, or hang on another one, or have hooks that are not due yet.
+        inputs = [tensor.view_as(tensor) if tensor.requires_grad else tensor
+                  for tensor in (x, *itertools.chain(*tensors))]
+        rest = iter(inputs[1:])
+        parts = [list(itertools.islice(rest, length)) for length in lengths]
+        out = plain_block(inputs[0], BlockTensors.unflatten(*parts), drops, *settings)
+    found = iter(torch.autograd.grad(out, [tensor for tensor, is_needed in zip(inputs, needed) if is_needed], grad,
+                                     create_graph=create_graph, allow_unused=True))
+    return [next(found) if is_needed else None for is_needed in needed]
+
+
+def _is_batched(grad: Tensor) -> bool:
+    """Whether vmap hands over many gradients as one, for which the operator has no rule."""
+    functorch = torch._C._functorch
+    return functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)

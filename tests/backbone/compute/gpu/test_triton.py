@@ -1,0 +1,106 @@
+"""Where the kernels for GPUs are chosen; and what they compute, in processes of their own."""
+
+import re
+import sys
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from focalnet_mm import FocalNet
+from focalnet_mm.backbone.compute import choose, needs
+from tests.helpers.tools import ROOT
+
+
+@pytest.fixture
+def log_once():
+    """Sentences that are told once are told again."""
+    needs._tell_once.cache_clear()
+    yield
+    needs._tell_once.cache_clear()
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A GPU that is only told of, as every test of this file needs no more."""
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda device: 'a card')
+    monkeypatch.setattr(needs, '_has_triton', lambda: True)
+    return monkeypatch
+
+
+class Images:
+    """What ``choose`` asks of images on a GPU, which a machine without one cannot make."""
+
+    device, dtype = torch.device('cuda', 1), torch.float32
+
+
+class TestChoice:
+
+    def test_by_name_alone(self, card):
+        assert choose('triton', Images) == 'triton'
+        assert choose('auto', Images) == 'reference'
+        assert choose('reference', Images) == 'reference'
+
+    def test_not_on_a_cpu(self):
+        with pytest.raises(ValueError, match=r"implementation='triton' runs on cuda, but the images are on cpu"):
+            FocalNet('tiny-lrf', embed_dims=8, depths=(1, 1, 1, 1), implementation='triton')(torch.rand(1, 3, 32, 32))
+
+    @pytest.mark.parametrize(('what', 'sentence'), [
+        ('triton', r'needs triton 3\.6 or later, which is not installed'), ('rocm', 'this PyTorch is for ROCm'),
+        ('old', r'needs compute capability 8\.0, and a card has 7\.5'),
+        ('float64', 'computes in float32, float16, bfloat16, not in float64')])
+    def test_else_the_reference_and_a_sentence_once(self, what, sentence, card, log, log_once):
+        if what == 'triton':
+            card.setattr(needs, '_has_triton', lambda: False)
+        elif what == 'rocm':
+            card.setattr(torch.version, 'hip', '6.4')
+        elif what == 'old':
+            card.setattr(torch.cuda, 'get_device_capability', lambda device: (7, 5))
+        else:
+            card.setattr(Images, 'dtype', torch.float64)
+        assert [choose('triton', Images) for _ in range(3)] == ['reference'] * 3
+        told = [line for line in log if re.search(sentence, line)]
+        assert len(told) == 1
+        assert told[0].endswith('the reference computes the blocks.')
+
+
+def test_it_is_imported_where_it_is_chosen(run):
+    out = run(sys.executable, '-W', 'ignore', '-c',
+              'import sys, focalnet_mm, torch\n'
+              'imported = {"triton", "focalnet_mm.backbone.compute.gpu"}\n'
+              'print(imported & set(sys.modules))\n'
+              'focalnet_mm.FocalNet("tiny-lrf", embed_dims=8)(torch.rand(1, 3, 32, 32))\n'
+              'print(imported & set(sys.modules) - {"triton"})', cwd=ROOT)
+    assert out.splitlines()[-2:] == ['set()', 'set()']
+
+
+@pytest.mark.parametrize('keep', [False, True])
+def test_shapes_on_a_gpu(keep):
+    """What torch.compile is told of tensors on a GPU, without one."""
+    pytest.importorskip('triton', '3.6', reason='triton 3.6 or later is not installed')
+    from focalnet_mm.backbone.compute.gpu.block import _block, _block_backward
+    with FakeTensorMode():
+        def tensor(*shape, dtype=torch.float32):
+            return torch.empty(*shape, dtype=dtype, device='cuda')
+
+        x, channels = tensor(2, 6, 7, 20), 20
+        parameters = [tensor(*shape) for rows, columns in ((43, 20), (20, 20), (20, 20), (80, 20), (20, 80))
+                      for shape in ((rows, columns), (rows,))] + [tensor(channels) for _ in range(4)]
+        given = x, parameters, [tensor(channels, 1, k, k) for k in (3, 5)], [], []
+        settings = [1e-5, 1e-5], False, True, torch.bfloat16
+        out, *kept = _block(*given, *settings, keep, False)
+        assert (out.shape, out.dtype, out.device.type) == (x.shape, torch.float32, 'cuda')
+        assert len(kept) == (7 if keep else 0)
+        grads = _block_backward(torch.empty_like(out), *given, kept, *settings, [True] * 8 + [False, True, False])
+        assert [grad.shape for grad in grads] == [x.shape, *(part.shape for part in (*parameters, *given[2]))]
+        assert {grad.device.type for grad in grads} == {'cuda'}
+
+
+@pytest.mark.slow
+def test_interpreted(run):
+    """The whole of interpreted.py; Triton reads the variable when it is imported."""
+    pytest.importorskip('triton', '3.6', reason='triton 3.6 or later is not installed')
+    out = run(sys.executable, '-W', 'ignore', '-m', 'pytest', '-q', '-p', 'no:cacheprovider',
+              'tests/backbone/compute/gpu/interpreted.py', cwd=ROOT, TRITON_INTERPRET='1')
+    assert re.search(r'^\d+ passed', out, re.MULTILINE)

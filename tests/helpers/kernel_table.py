@@ -1,0 +1,162 @@
+"""Compiles the Triton kernels ahead of time, without a GPU, and tells what each needs of the card.
+
+``python -m tests.helpers.kernel_table`` prints the table of docs/speed.md.
+"""
+
+import os
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from focalnet_mm.backbone.compute.gpu import gradient_kernels, level_kernels, row_kernels
+from focalnet_mm.backbone.compute.gpu.classes import depthwise_class, kernel_gradient_class, pointwise_class, row_class
+
+#: Targets, and how many bytes of shared memory a program may have at most.
+TARGETS = {'sm_80': (80, 166_912), 'sm_90': (90, 232_448)}
+KERNELS = (3, 5, 7, 9, 11, 13)
+_TOOL = Path(triton.__file__).parent / 'backends' / 'nvidia' / 'bin' / 'cuobjdump'
+_BYTES = {'bf16': 2, 'fp16': 2, 'fp32': 4}
+_NUMBERS = {'eps': 'fp32', 'next_eps': 'fp32'}
+#: Sums, and parameters, residual stream and its gradient under autocast, have 32 bits.
+_WHOLE = dict.fromkeys(('mean', 'through_mean', 'partial', 'dots', 'weight', 'bias', 'next_weight', 'next_bias', 'base',
+                        'added', 'scale', 'drop'), '*fp32')
+#: What is not specialised on being a multiple of 16.
+_ANY = {'height', 'width', 'gate', 'dots', 'dot_stride', 'scale', 'pixels', 'share', 'eps', 'per_image', 'next_eps'}
+
+
+class Case(NamedTuple):
+    """A kernel with its constants."""
+
+    name: str
+    kernel: object
+    warps: int
+    constants: dict
+    dtype: str = 'bf16'
+    #: Whether channels and strides are multiples of 16.
+    aligned: bool = True
+
+    def label(self):
+        tile = 'x'.join(str(self.constants[key]) for key in ('TAPS', 'TILE_H', 'TILE_W', 'PIXELS', 'ROWS', 'BLOCK')
+                        if key in self.constants)
+        return f'{tile} {self.dtype}{"" if self.aligned else ", any channels"}'
+
+
+class Found(NamedTuple):
+    """What a compiled kernel needs."""
+
+    registers: int
+    stack: int
+    shared: int
+    seconds: float
+
+
+def cases(kernels=KERNELS, channels=96, dtype='bf16', aligned=True):
+    """All kernels of a training step for depthwise kernels of these sizes."""
+    found = []
+
+    def add(name, kernel, warps, **constants):
+        found.append(Case(name, kernel, warps, constants, dtype, aligned))
+
+    def tile(of):
+        return dict(TILE_H=of.height, TILE_W=of.width, BLOCK=of.channels, WIDE=False)
+
+    of = pointwise_class(channels)
+    add('add_global', level_kernels.add_global, of.warps, **tile(of), FIRST=False)
+    add('global_gradient', gradient_kernels.global_gradient, of.warps, **tile(of))
+    of = depthwise_class(channels, _BYTES[dtype])
+    add('level_gradient, last', gradient_kernels.level_gradient, of.warps, **tile(of), KERNEL=0, LEARNS=False)
+    for size in kernels:
+        of = depthwise_class(channels, _BYTES[dtype])
+        # The last level has the longest code, by the sums over its tile.
+        add(f'level_forward {size}', level_kernels.level_forward, of.warps, **tile(of), KERNEL=size, FIRST=False,
+            LAST=True, KEEP=True)
+        add(f'level_gradient {size}', gradient_kernels.level_gradient, of.warps, **tile(of), KERNEL=size, LEARNS=True)
+        add(f'context_gradient {size}', gradient_kernels.context_gradient, of.warps, **tile(of), KERNEL=size)
+        taps, of = kernel_gradient_class(size, channels)
+        add(f'kernel_gradient {size}', gradient_kernels.kernel_gradient, of.warps, KERNEL=size, TAPS=taps,
+            PIXELS=of.width, BLOCK=of.channels, WIDE=False)
+    return found
+
+
+def row_cases(channels=96, dtype='bf16', aligned=True):
+    """The kernels between the linear layers, with all that they can do and with what a plain block asks of them."""
+    of = row_class(channels)
+    rows = dict(ROWS=of.width, BLOCK=of.channels)
+    found = [Case('rows_normed', row_kernels.rows_normed, of.warps, rows, dtype, aligned)]
+    for name, does in (('', False), (', all', True)):
+        found.append(Case(f'residual_forward{name}', row_kernels.residual_forward, of.warps, dict(
+            rows, NORMED=does, SCALED=does, DROPPED=does, NEXT=True, NEXT_NORMED=True), dtype, aligned))
+        found.append(Case(f'row_gradient{name}', row_kernels.row_gradient, of.warps, dict(
+            rows, NORMED=True, SCALED=does, DROPPED=does, ADDED=True, LEARNS=True), dtype, aligned))
+    return found
+
+
+def signature(case):
+    """Types of the arguments, and which of them are multiples of 16."""
+    types, multiples = {}, {}
+    for i, name in enumerate(case.kernel.arg_names):
+        if name in case.constants:
+            types[name] = 'constexpr'
+            continue
+        is_number = name.endswith('_stride') or name in {'height', 'width', 'channels', 'pixels', 'share', 'per_image'}
+        if name == 'scale' and case.kernel.fn.__module__ != row_kernels.__name__:
+            # That of Zᵒᵘᵗ, a number; among the rows it is the layer scale.
+            types[name] = 'fp32'
+            continue
+        types[name] = _NUMBERS.get(name) or _WHOLE.get(name) or ('i32' if is_number else f'*{case.dtype}')
+        if name not in _ANY and (case.aligned or not is_number):
+            multiples[(i,)] = [['tt.divisibility', 16]]
+    return types, multiples
+
+
+_found = {}
+
+
+def compile_case(case, target):
+    """Compile a kernel for a card and look into what came out; once in a process."""
+    key = case.name, case.label(), target
+    if key not in _found:
+        _found[key] = _compile(case, target)
+    return _found[key]
+
+
+def _compile(case, target):
+    types, multiples = signature(case)
+    source = ASTSource(case.kernel, types, case.constants, multiples)
+    # Of the processor, that of ptxas too: other work takes none of it away.
+    start = sum(os.times()[:4])
+    compiled = triton.compile(source, target=GPUTarget('cuda', TARGETS[target][0], 32),
+                              options=dict(num_warps=case.warps))
+    seconds = sum(os.times()[:4]) - start
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'kernel.cubin'
+        path.write_bytes(compiled.asm['cubin'])
+        told = subprocess.run([_TOOL, '-res-usage', path], text=True, capture_output=True, check=True).stdout
+    registers, stack = (int(re.search(rf'{key}:(\d+)', told)[1]) for key in ('REG', 'STACK'))
+    return Found(registers, stack, compiled.metadata.shared, seconds)
+
+
+def main():
+    """Print the table, a row a kernel and a column a card."""
+    total = dict.fromkeys(TARGETS, 0.0)
+    cards = ' | '.join(f'{target}: registers, stack, shared, s to compile' for target in TARGETS)
+    print(f'| kernel | tile | {cards} |')
+    print(f'|---|---|{"---|" * len(TARGETS)}')
+    for case in [*cases(), *row_cases(), *row_cases(1536)]:
+        cells = []
+        for target in TARGETS:
+            found = compile_case(case, target)
+            total[target] += found.seconds
+            cells.append(f'{found.registers}, {found.stack}, {found.shared}, {found.seconds:.1f}')
+        print(f'| {case.name} | {case.label()} | {" | ".join(cells)} |', flush=True)
+    print('\n' + ', '.join(f'{target}: {seconds:.0f} s in all' for target, seconds in total.items()))
+
+
+if __name__ == '__main__':
+    main()
