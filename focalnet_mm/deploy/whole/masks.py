@@ -41,9 +41,8 @@ def _weights(start: Tensor, end: Tensor, length: int, count: int) -> Tensor:
 
 def near(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, K, H, W): the pixels that mmdet looks at on a CPU, in and around boxes (N, K, 4)."""
-    height, width = size
-    columns, rows = (_near(*boxes[..., axis::2, None].unbind(-2), torch.arange(length, device=boxes.device))
-                     for axis, length in enumerate((width, height)))
+    columns, rows = (_near(boxes[..., axis, None], boxes[..., axis + 2, None],
+                           torch.arange(length, device=boxes.device)) for axis, length in enumerate(size[::-1]))
     return rows[..., :, None] & columns[..., None, :]
 
 
