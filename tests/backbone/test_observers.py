@@ -45,8 +45,7 @@ class TestCounters:
             counts.append(counter.get_total_flops())
         assert counts[0] == counts[1] > 0
 
-    def test_our_operator_knows_its_own(self):
-        """As a compiled model is counted, whose graph holds the operator itself."""
+    def test_a_compiled_model_is_counted_as_the_reference(self):
         default, reference = pair(dtype=torch.float32)
         x = torch.zeros(1, 3, 64, 64)
         counts = []

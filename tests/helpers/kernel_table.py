@@ -17,8 +17,20 @@ from triton.compiler import ASTSource
 from focalnet_mm.backbone.compute.gpu import gradient_kernels, level_kernels, row_kernels
 from focalnet_mm.backbone.compute.gpu.classes import depthwise_class, kernel_gradient_class, pointwise_class, row_class
 
-#: Targets, and how many bytes of shared memory a program may have at most.
-TARGETS = {'sm_80': (80, 166_912), 'sm_90': (90, 232_448)}
+
+class Card(NamedTuple):
+    """What kernels are compiled for."""
+
+    target: GPUTarget
+    #: Bytes of shared memory that a program may have at most, and registers of all of its threads.
+    shared: int
+    registers: int
+
+
+TARGETS = {'sm_80': Card(GPUTarget('cuda', 80, 32), 166_912, 65_536),
+           'sm_90': Card(GPUTarget('cuda', 90, 32), 232_448, 65_536),
+           # Compiled, and not run: the kernels are taken on CUDA alone.
+           'gfx942': Card(GPUTarget('hip', 'gfx942', 64), 65_536, 131_072)}
 KERNELS = (3, 5, 7, 9, 11, 13)
 _TOOL = Path(triton.__file__).parent / 'backends' / 'nvidia' / 'bin' / 'cuobjdump'
 _BYTES = {'bf16': 2, 'fp16': 2, 'fp32': 4}
@@ -131,15 +143,25 @@ def _compile(case, target):
     source = ASTSource(case.kernel, types, case.constants, multiples)
     # Of the processor, that of ptxas too: other work takes none of it away.
     start = sum(os.times()[:4])
-    compiled = triton.compile(source, target=GPUTarget('cuda', TARGETS[target][0], 32),
-                              options=dict(num_warps=case.warps))
+    compiled = triton.compile(source, target=TARGETS[target].target, options=dict(num_warps=case.warps))
     seconds = sum(os.times()[:4]) - start
+    needs = _needs_of_amd(compiled) if 'amdgcn' in compiled.asm else _needs_of_nvidia(compiled)
+    return Found(*needs, compiled.metadata.shared, seconds)
+
+
+def _needs_of_nvidia(compiled):
+    """Registers and stack."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'kernel.cubin'
         path.write_bytes(compiled.asm['cubin'])
         told = subprocess.run([_TOOL, '-res-usage', path], text=True, capture_output=True, check=True).stdout
-    registers, stack = (int(re.search(rf'{key}:(\d+)', told)[1]) for key in ('REG', 'STACK'))
-    return Found(registers, stack, compiled.metadata.shared, seconds)
+    return [int(re.search(rf'{key}:(\d+)', told)[1]) for key in ('REG', 'STACK')]
+
+
+def _needs_of_amd(compiled):
+    """Registers of vectors, and stack."""
+    return [int(re.search(rf'\.{key}:\s+(\d+)', compiled.asm['amdgcn'])[1])
+            for key in ('vgpr_count', 'private_segment_fixed_size')]
 
 
 def main():

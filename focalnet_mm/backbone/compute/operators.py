@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...releases import is_compiling
+from .flops import register_formulas
 from .plain import plain_block
 from .tensors import WANTED, BlockTensors
 
@@ -52,13 +53,15 @@ def as_given(grad_x: Tensor, grads: BlockTensors, tensors: BlockTensors) -> list
                       for found, tensor in zip(itertools.chain(*grads.flatten()), given, strict=True))]
 
 
-def register(block: Any, backward: Any) -> None:
-    """Tell torch the shapes of the gradients, and that one operator is the derivative of another.
+def register(name: str, block: Any, backward: Any) -> None:
+    """Tell torch the shapes of the gradients, that one operator is the derivative of another, and what both cost.
 
     Args:
+        name: That of the operator of the forward pass; the other one's ends in ``_backward``.
         block: The operator of the forward pass.
         backward: That of the backward pass.
     """
+    register_formulas(name)
     backward.register_fake(_shapes_of_gradients)
 
     def differentiate(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:

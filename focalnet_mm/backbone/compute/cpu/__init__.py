@@ -1,5 +1,5 @@
 """FocalNet's block on CPUs, through oneDNN."""
 
-from . import block, flops
+from . import block
 
-__all__ = ['block', 'flops']
+__all__ = ['block']

@@ -71,4 +71,4 @@ def _block_backward(grad: Tensor, x: Tensor, parameters: list[Tensor], kernels: 
     return as_given(grad_x, grads, tensors)
 
 
-register(_block, _block_backward)
+register('block', _block, _block_backward)

@@ -68,4 +68,4 @@ def _block_backward(grad: Tensor, x: Tensor, parameters: list[Tensor], kernels: 
     return as_given(grad_x, grads, tensors)
 
 
-register(_block, _block_backward)
+register('triton_block', _block, _block_backward)

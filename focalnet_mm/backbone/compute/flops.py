@@ -6,11 +6,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ....releases import register_flops
+from ...releases import register_flops
 
-__all__: list[str] = []
+__all__ = ['register_formulas']
 
 Shape = Sequence[int]
+
+
+def register_formulas(name: str) -> None:
+    """Tell how many operations an operator of the block and its derivative, ``…_backward``, are."""
+    register_flops(name)(_forward)
+    register_flops(f'{name}_backward')(_backward)
 
 
 def _multiply_adds(x: Shape, parameters: Sequence[Shape], kernels: Sequence[Shape]) -> tuple[list[int], int]:
@@ -20,13 +26,11 @@ def _multiply_adds(x: Shape, parameters: Sequence[Shape], kernels: Sequence[Shap
     return layers, positions * sum(math.prod(kernel) for kernel in kernels)
 
 
-@register_flops('block')
 def _forward(x: Shape, parameters: Sequence[Shape], kernels: Sequence[Shape], *args: Any, **kwargs: Any) -> int:
     layers, depthwise = _multiply_adds(x, parameters, kernels)
     return 2 * (sum(layers) + depthwise)
 
 
-@register_flops('block_backward')
 def _backward(grad: Shape, x: Shape, parameters: Sequence[Shape], kernels: Sequence[Shape], scales: Any, drops: Any,
               kept: Any, eps: Any, post_norm: bool, normalize: bool, dtype: Any, wanted: Sequence[bool],
               **kwargs: Any) -> int:
