@@ -49,7 +49,7 @@ def jobs_of(models: Sequence[str], peers: Mapping[str, str], sizes: Sequence[Seq
     return jobs
 
 
-def run_jobs(jobs: Sequence[dict[str, Any]], repeats: int) -> list[dict[str, Any]]:
+def run_jobs(jobs: Sequence[dict[str, Any]], repeats: int) -> tuple[list[dict[str, Any]], list[str]]:
     """Measure, with a progress bar.
 
     Args:
@@ -57,23 +57,28 @@ def run_jobs(jobs: Sequence[dict[str, Any]], repeats: int) -> list[dict[str, Any
         repeats: Processes of each measurement.
 
     Returns:
-        The jobs with the medians ``seconds`` and ``peak`` (bytes), the ``spread`` of the seconds as a share of the
-        median, and ``floor``, the seconds that the arithmetic alone takes, ``None`` for detectors.
-
-    Raises:
-        RuntimeError: A measurement failed.
+        The jobs that could be measured, with the medians ``seconds`` and ``peak`` (bytes), the ``spread`` of the
+        seconds as a share of the median, and ``floor``, the seconds that the arithmetic alone takes, ``None`` for
+        detectors; and what is to be said of the others.
     """
     results: list[list[dict[str, float]]] = [[] for _ in jobs]
+    failed: dict[int, str] = {}
     with Progress() as progress:
         task = progress.add_task('', total=repeats * len(jobs))
         for _ in range(repeats):
-            for job, found in zip(jobs, results):
+            for number, job in enumerate(jobs):
                 progress.update(task, description=f'{job["model"]} {job["step"]} {job["size"]} {job["dtype"]}')
-                found.append(in_new_process(job))
+                if number not in failed:
+                    try:
+                        results[number].append(in_new_process(job))
+                    except RuntimeError as error:
+                        failed[number] = str(error)
                 progress.advance(task)
     floors: dict[tuple[str, ...], float | None] = {}
     rows = []
-    for job, found in zip(jobs, results):
+    for number, (job, found) in enumerate(zip(jobs, results)):
+        if number in failed:
+            continue
         key = job['step'], job['size'], job['dtype']
         if key not in floors:
             floors[key] = None if job['config'] else in_new_process({**job, 'model': 'floor', 'peer': None})['floor']
@@ -81,4 +86,4 @@ def run_jobs(jobs: Sequence[dict[str, Any]], repeats: int) -> list[dict[str, Any
         middle = statistics.median(seconds)
         rows.append(dict(job, seconds=middle, spread=(max(seconds) - min(seconds)) / 2 / middle,
                          peak=statistics.median(result['peak'] for result in found), floor=floors[key]))
-    return rows
+    return rows, list(failed.values())

@@ -21,7 +21,7 @@ from ..releases import synchronize
 from ..run.shipped import shipped
 from .models import BUILDERS, build
 
-__all__ = ['DTYPES', 'floor', 'in_new_process', 'time_step']
+__all__ = ['DTYPES', 'floor', 'in_new_process', 'machine', 'time_step']
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 _MEASURED_SECONDS = 2.0
@@ -148,7 +148,7 @@ def floor(job: dict[str, Any]) -> float:
 
 
 def in_new_process(job: dict[str, Any]) -> dict[str, float]:
-    """What :func:`time_step` or, for the model ``floor``, :func:`floor` returns in a process of its own.
+    """What a process of its own returns: :func:`time_step`, or what the command has for the job's model.
 
     Raises:
         RuntimeError: The process failed; says with which message.

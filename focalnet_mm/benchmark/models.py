@@ -14,7 +14,7 @@ from ..backbone.archs import resolve_arch
 from ..run.build import build_model
 from ..run.config import load_config
 
-__all__ = ['BUILDERS', 'OURS', 'build']
+__all__ = ['BUILDERS', 'OURS', 'build', 'default_models']
 
 
 def ours(implementation: str) -> Callable[..., nn.Module]:
@@ -53,21 +53,36 @@ def swin(arch: str, window: int) -> nn.Module:
         num_heads=(4, 8, 16, 32) if scale == 'base' else (3, 6, 12, 24))
 
 
+def timm_swin(arch: str, window: int) -> nn.Module:
+    import timm
+    return timm.create_model(f'swin_{arch.split("-")[0]}_patch4_window7_224', features_only=True, strict_img_size=False)
+
+
 def convnext(arch: str, window: int) -> nn.Module:
     import timm
     return timm.create_model(f'convnext_{arch.split("-")[0]}', features_only=True)
 
 
+#: Ours → the implementation. Models whose name ends in ``channels-last`` are converted.
+OURS = {'focalnet-mm': 'auto', 'focalnet-mm triton': 'triton', 'focalnet-mm reference': 'reference',
+        'focalnet-mm reference channels-last': 'reference'}
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
-    'focalnet-mm': ours('auto'),
-    'focalnet-mm reference': ours('reference'),
+    **{name: ours(implementation) for name, implementation in OURS.items()},
     'timm': timm_focalnet,
     'timm channels-last': timm_focalnet,
     'transformers': transformers_focalnet,
     'Swin (mmdet)': swin,
+    'Swin (timm)': timm_swin,
     'ConvNeXt (timm)': convnext,
 }
-OURS = ('focalnet-mm', 'focalnet-mm reference')
+_ELSEWHERE = {'cpu': ('focalnet-mm triton', 'focalnet-mm reference channels-last', 'Swin (timm)'),
+              # mmdet needs mmcv, which a rented GPU has not; what auto takes there is the reference.
+              'cuda': ('focalnet-mm', 'Swin (mmdet)')}
+
+
+def default_models(device: str) -> list[str]:
+    """The models that are measured on a type of device where none is named."""
+    return [name for name in BUILDERS if name not in _ELSEWHERE.get(device, _ELSEWHERE['cpu'])]
 
 
 def build(job: dict[str, Any]) -> nn.Module:
@@ -80,7 +95,7 @@ def build(job: dict[str, Any]) -> nn.Module:
         spec.loader.exec_module(module)
         return getattr(module, name)()
     if job['config']:
-        return DetectorLoss(job['config'], 'reference' if 'reference' in job['model'] else 'auto')
+        return DetectorLoss(job['config'], OURS[job['model']])
     cp = {'with_cp': True} if job['mode'] == 'with_cp' else {}
     return BUILDERS[job['model']](job['arch'], job['window'], **cp)
 

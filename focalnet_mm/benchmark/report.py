@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .agreement import Agreement
 from .models import OURS
 
-__all__ = ['draw', 'summary']
+__all__ = ['agreement_table', 'draw', 'summary']
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
@@ -26,6 +28,13 @@ def summary(rows: list[dict[str, Any]]) -> str:
             f'| {row["model"]} | {row["step"]} | {row["size"]} | {row["dtype"]} | {row["mode"]} | '
             f'{row["seconds"] * 1e3:.0f} | ±{row["spread"]:.0%} | {row["batch"] / row["seconds"]:.1f} | '
             f'{row["peak"] / 1e9:.2f} | {speed} | {memory} | {above} |')
+    return '\n'.join(lines) + '\n'
+
+
+def agreement_table(rows: Sequence[Agreement]) -> str:
+    """What was compared with the reference in float64, as a Markdown table."""
+    lines = ['| compared with float64 | largest error / allowed |', '|---|---|']
+    lines += [f'| {row.name} | {f"not compared: {row.reason}" if row.reason else f"{row.share:.2f}"} |' for row in rows]
     return '\n'.join(lines) + '\n'
 
 

@@ -1,42 +1,55 @@
 """Measure FocalNet beside its peers on this machine: time and memory of inference and of a training step.
 
 Every measurement is a process of its own; the models take turns, so that what else the machine does hits all of them.
+On a GPU the kernels are compared with the reference in float64 first, and their times printed last.
 """
 
 import argparse
+import importlib.util
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import torch
+from rich.progress import track
 
+from ..backbone.archs import resolve_arch
+from ..benchmark.agreement import Agreement, agreements
 from ..benchmark.jobs import jobs_of, run_jobs
-from ..benchmark.measure import DTYPES, floor, time_step
-from ..benchmark.models import BUILDERS, OURS
-from ..benchmark.report import draw, summary
+from ..benchmark.measure import DTYPES, floor, in_new_process, time_step
+from ..benchmark.models import BUILDERS, OURS, default_models
+from ..benchmark.report import agreement_table, draw, summary
 from .options import Parser, as_worker, in_one_sentence
 
 DEFAULT_SIZES = ('224x224:8:3', '800x1216:1:9')
+# What is measured where nothing is named, of GPUs and of all else.
+_ON_GPU = dict(sizes=['224x224:64:3', '800x1216:2:9'], dtypes=['bfloat16', 'float16'], modes=['eager', 'compile'])
+_ELSEWHERE = dict(sizes=list(DEFAULT_SIZES), dtypes=['float32'], modes=['eager'])
+_TRITON = 'focalnet-mm triton'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--arch', default='tiny-lrf',
                         help='variant of FocalNet: tiny, small or base, srf or lrf (default: %(default)s)')
-    parser.add_argument('--models', nargs='+', default=list(BUILDERS), choices=list(BUILDERS), metavar='MODEL',
-                        help=f'which of {", ".join(BUILDERS)} (default: all)')
+    parser.add_argument('--models', nargs='+', choices=list(BUILDERS), metavar='MODEL',
+                        help=f'which of {", ".join(BUILDERS)} (default: all that are meant for the device)')
     parser.add_argument('--config', metavar='CONFIG',
                         help='a training step of a whole detector of mmdet, with its backbone computed in the ways of '
                         'ours that --models names, in place of backbones alone')
     parser.add_argument('--peer', action='append', default=[], metavar='NAME=FILE:CLASS',
                         help='another backbone: a class in a Python file, built without arguments')
-    parser.add_argument('--sizes', nargs='+', default=DEFAULT_SIZES, metavar='HxW:BATCH:WINDOW',
-                        help='image sizes, batch, focal window (default: %(default)s)')
+    parser.add_argument('--sizes', nargs='+', metavar='HxW:BATCH:WINDOW',
+                        help=f'image sizes, batch, focal window ({_defaults("sizes")})')
     parser.add_argument('--steps', nargs='+', default=['inference', 'training'], choices=['inference', 'training'],
                         help='what to measure (default: both)')
-    parser.add_argument('--dtypes', nargs='+', default=['float32'], choices=list(DTYPES),
-                        help='float32, or autocast to one of the others (default: %(default)s)')
-    parser.add_argument('--modes', nargs='+', default=['eager'], choices=['eager', 'compile', 'with_cp', 'frozen'],
+    parser.add_argument('--dtypes', nargs='+', choices=list(DTYPES),
+                        help=f'float32, or autocast to one of the others ({_defaults("dtypes")})')
+    parser.add_argument('--modes', nargs='+', choices=['eager', 'compile', 'with_cp', 'frozen'],
                         help='with_cp recomputes the blocks of ours in the backward pass, frozen has a gradient of the '
-                        'images alone (default: %(default)s)')
+                        f'images alone ({_defaults("modes")})')
+    parser.add_argument('--agreement', action='store_true',
+                        help='only compare the Triton kernels with the reference in float64, and measure nothing')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu',
                         help='where to compute (default: %(default)s)')
     parser.add_argument('--repeats', type=int, default=3, help='processes of each measurement (default: %(default)s)')
@@ -45,31 +58,100 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--worker', help=argparse.SUPPRESS)
 
 
+def _defaults(key: str) -> str:
+    return f'default: {" ".join(_ELSEWHERE[key])}; on a GPU {" ".join(_ON_GPU[key])}'
+
+
 def main(args: argparse.Namespace, parser: Parser) -> None:
     if args.worker:
-        job = json.loads(args.worker)
         with as_worker(parser):
-            print(json.dumps(dict(floor=floor(job)) if job['model'] == 'floor' else time_step(job)))
+            print(json.dumps(_work(json.loads(args.worker))))
         return
-    _check(args, parser)
-    peers = dict(peer.split('=', 1) for peer in args.peer)
-    sizes = [tuple(map(int, size.replace('x', ':').split(':'))) for size in args.sizes]
-    jobs = jobs_of(args.models, peers, sizes, args.steps, args.dtypes, args.modes, args.arch, args.device, args.config)
-    if not jobs:
-        parser.error('there is nothing to measure: with_cp and frozen are modes of training steps, with_cp of ours')
+    device = torch.device(args.device).type
+    _check(args, parser, device)
+    texts = []
+    has_kernels = _TRITON in args.models and device == 'cuda' and not args.config
     with in_one_sentence(parser, (RuntimeError,)):
-        rows = run_jobs(jobs, args.repeats)
+        if has_kernels or args.agreement:
+            texts.append(_compare(args.device))
+        if args.agreement:
+            return
+        peers = dict(peer.split('=', 1) for peer in args.peer)
+        sizes = [tuple(map(int, size.replace('x', ':').split(':'))) for size in args.sizes]
+        jobs = jobs_of(args.models, peers, sizes, args.steps, args.dtypes, args.modes, args.arch, args.device,
+                       args.config)
+        if not jobs:
+            parser.error('there is nothing to measure: with_cp and frozen are modes of training steps, with_cp of ours')
+        rows, failed = run_jobs(jobs, args.repeats)
+        texts.append(summary(rows))
+        if has_kernels:
+            texts += [_time_kernels(args, size) for size in sizes]
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    text = summary(rows)
+    text = '\n'.join(texts)
     (out / 'results.json').write_text(json.dumps(rows, indent=1) + '\n')
     (out / 'table.md').write_text(text)
-    draw(rows, out / 'chart.png')
+    if rows:
+        draw(rows, out / 'chart.png')
     print(text)
     print(out / 'table.md', out / 'results.json', out / 'chart.png')
+    if failed:
+        parser.exit(1, f'{parser.prog}: error: {len(failed)} of {len(jobs)} could not be measured:\n' +
+                    '\n'.join(failed) + '\n')
 
 
-def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+def _work(job: dict[str, Any]) -> dict[str, Any]:
+    """What a process of its own measures."""
+    if job['model'] == 'floor':
+        return dict(floor=floor(job))
+    if job['model'] == 'kernels':
+        from ..benchmark.kernels import kernel_table, kernel_times
+        return dict(table=kernel_table(kernel_times(job)))
+    return time_step(job)
+
+
+def _compare(device: str) -> str:
+    """Compare with the reference in float64, and print it, too.
+
+    Raises:
+        RuntimeError: The kernels do not agree.
+    """
+    rows: list[Agreement] = []
+    for row in track(agreements(device), 'comparing with float64', total=None):
+        rows.append(row)
+    table = agreement_table(rows)
+    print(table)
+    wrong = [row.name for row in rows if not row.share <= 1]
+    if wrong:
+        raise RuntimeError(f'the kernels differ from the reference: {"; ".join(wrong)}')
+    return table
+
+
+def _time_kernels(args: argparse.Namespace, size: tuple[int, ...]) -> str:
+    """Times of the kernels in a block of the first stage, as tables."""
+    height, width, batch, window = size
+    settings = resolve_arch(args.arch)
+    kernels = [window + 2 * level for level in range(settings['focal_levels'])]
+    tables = []
+    for dtype in args.dtypes:
+        job = dict(model='kernels', device=args.device, dtype=dtype, height=height, width=width, batch=batch,
+                   channels=settings['embed_dims'], kernels=kernels, step='training', mode='eager',
+                   size=f'{height}×{width} b{batch} w{window}')
+        tables.append(f'A block of the first stage, {job["size"]}, {dtype}:\n\n{in_new_process(job)["table"]}')
+    return '\n'.join(tables)
+
+
+def _check(args: argparse.Namespace, parser: argparse.ArgumentParser, device: str) -> None:
+    if device == 'cuda' and not torch.cuda.is_available():
+        parser.error(f'--device {args.device}: this PyTorch ({torch.__version__}) sees no GPU')
+    if args.agreement and device != 'cuda' and os.environ.get('TRITON_INTERPRET') != '1':
+        parser.error(f'--agreement: the kernels run on a GPU, not on {args.device}, but for TRITON_INTERPRET=1, with '
+                     'which their interpreter runs them on a CPU')
+    if args.agreement and importlib.util.find_spec('triton') is None:
+        parser.error('--agreement: triton is not installed; PyTorch for CUDA brings it along')
+    args.models = args.models or default_models(device)
+    for key, values in (_ON_GPU if device == 'cuda' else _ELSEWHERE).items():
+        setattr(args, key, getattr(args, key) or (['eager'] if args.config and key == 'modes' else values))
     if args.repeats < 1:
         parser.error(f'--repeats must be 1 or more, got {args.repeats}')
     for size in args.sizes:

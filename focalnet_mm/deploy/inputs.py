@@ -124,8 +124,9 @@ def _order(order: Sequence[int], steps: Sequence[Mapping[str, Any]]) -> str:
 
 def _padding(preprocessor: Any, padding: tuple[int, int, float]) -> str:
     below, right, value = padding
-    divisor = getattr(preprocessor, 'pad_size_divisor', None) or (
-        getattr(preprocessor, 'test_cfg', None) or {}).get('size_divisor')
+    # That of the forks' mmseg has both, of which the second one counts in tests.
+    divisor = (getattr(preprocessor, 'test_cfg', None) or {}).get('size_divisor') or getattr(
+        preprocessor, 'pad_size_divisor', None)
     if divisor and (below, right) == (-_HEIGHT % divisor, -_WIDTH % divisor):
         return f'padded with {value} below and on the right to multiples of {divisor} pixels'
     return f'padded with {value} below and on the right as {type(preprocessor).__name__} of the config does'

@@ -90,7 +90,8 @@ def test_drawn(tmp_path):
     found = predictor.predict(picture, score_threshold=0.0)
     drawn = predictor.draw(picture, found, 0.5)
     assert drawn[30, 10].tolist() == [125, 0, 0]
-    assert not drawn[:, 35:].any()
+    # Below the words of the other object, which OpenCV 4 and 5 write in other fonts.
+    assert not drawn[12:, 35:].any()
     assert not picture.any()
     assert predictor.draw(picture, found, 0.3)[30, 50].tolist() == [0, 0, 125]
 

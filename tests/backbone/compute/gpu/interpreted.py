@@ -1,29 +1,23 @@
 """The kernels for GPUs on a CPU, beside the plain steps in float64; test_triton.py runs this file in a process with
 ``TRITON_INTERPRET=1``, which Triton reads when it is imported."""
 
-import copy
-import itertools
-import random
 from collections import defaultdict
 
 import numpy as np
 import pytest
 import torch
 import triton.language as tl
-from torch import nn
 from triton.runtime import interpreter
 
-from focalnet_mm import FocalNet
 from focalnet_mm.backbone.compute import BlockTensors
-from focalnet_mm.backbone.compute.gpu import aggregation, rows
+from focalnet_mm.backbone.compute.gpu import aggregation, block, rows
 from focalnet_mm.backbone.compute.gpu.aggregation import aggregate, aggregate_backward
-from focalnet_mm.backbone.compute.gpu.block import _block, _block_backward, _compute_block, compute_block
+from focalnet_mm.backbone.compute.gpu.block import _block, _block_backward, _compute_block
 from focalnet_mm.backbone.compute.gpu.launches import launch
-from focalnet_mm.backbone.compute.plain import plain_block
-from tests.helpers import traffic
+from focalnet_mm.benchmark import traffic
+from focalnet_mm.benchmark.agreement import DTYPES, Drawn, agreements, draw, error, evaluate, excess, networks
 
 SWEEP = 25
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 @pytest.fixture(autouse=True)
@@ -40,83 +34,45 @@ def _rounding(monkeypatch):
     monkeypatch.setattr(interpreter, '_convert_float', rounded)
 
 
-def error(found, expected):
-    """Relative to the size of the whole; where there is nothing but rounding errors, absolute."""
-    difference = (found.double() - expected.double()).norm().item()
-    return difference / max(expected.double().norm().item(), 1e-2 * expected.numel()**0.5)
-
-
-def draw(seed):
-    """A random block: what ``plain_block`` takes, in float64."""
-    choice = random.Random(seed)
-    torch.manual_seed(seed)
-    channels = choice.choice((1, 3, 8, 16, 16, 17))
-    large = seed % 8 == 0
-    count, height, width = choice.choice((1, 2)), *(choice.choice(sizes) for sizes in ((1, 2, 4, 5), (1, 3, 8, 9)))
-    kernels = [choice.choice((9, 11, 13) if large and i == 0 else (1, 3, 5, 7)) for i in range(seed % 5)]
-    hidden = choice.choice((1, 2 * channels, 4 * channels))
-
-    def pair(rows, columns, *more):
-        return torch.randn(rows, columns, *more).double() / columns**0.5, 0.3 * torch.randn(rows).double()
-
-    def norm():
-        return 1 + 0.3 * torch.randn(channels).double(), 0.3 * torch.randn(channels).double()
-
-    tensors = BlockTensors(
-        f=pair(2 * channels + len(kernels) + 1, channels), h=pair(channels, channels, 1, 1),
-        proj=pair(channels, channels), fc1=pair(hidden, channels), fc2=pair(channels, hidden), norm1=norm(),
-        norm2=norm(), inner_norm=norm() if choice.random() < 0.4 else None,
-        kernels=[torch.randn(channels, 1, k, k).double() / k for k in kernels],
-        scales=[torch.rand(channels).double() for _ in range(2)] if choice.random() < 0.4 else [])
-    drops = [torch.tensor([0.0, 1.25][:count]).view(-1, 1, 1, 1).double(), torch.full((count, 1, 1, 1), 1.25).double()]
-    x = torch.randn(count, height, width, channels).double()
-    eps = [1e-5, 1e-6, 1e-5][:3 if tensors.inner_norm else 2]
-    settings = [drops if choice.random() < 0.4 else [], eps, choice.random() < 0.5, choice.random() < 0.5]
-    return x, tensors, settings, choice.random() < 0.3
-
-
-def evaluate(compute, x, tensors, settings, dtype, *args):
-    """What a block returns, and its gradients."""
-    drops, *rest = settings
-    lists = tensors.flatten()
-    inputs = [tensor.detach().to(dtype).requires_grad_() for tensor in (x, *itertools.chain(*lists))]
-    given = iter(inputs[1:])
-    parts = [list(itertools.islice(given, len(part))) for part in lists]
-    out = compute(inputs[0], BlockTensors.unflatten(*parts), [drop.to(dtype) for drop in drops], *rest, *args)
-    weights = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).view(out.shape).to(out.dtype)
-    return [out, *torch.autograd.grad((out * weights).sum(), inputs, allow_unused=True)]
-
-
 @pytest.mark.parametrize('seed', range(SWEEP))
 def test_block(seed):
     """Output and all gradients, as near as the plain steps are in the same data type."""
     dtype = DTYPES[seed % 3] if seed % 4 else torch.float32
-    x, tensors, settings, recompute = draw(seed)
-    rounded = BlockTensors.unflatten(*([tensor.to(dtype).double() for tensor in part] for part in tensors.flatten()))
-    x = x.to(dtype).double()
-    exact = evaluate(plain_block, x, rounded, settings, torch.float64, torch.float64)
-    theirs = evaluate(plain_block, x, rounded, settings, dtype, dtype)
-    ours = evaluate(compute_block, x, rounded, settings, dtype, dtype, recompute)
-    for found, other, expected in zip(ours, theirs, exact, strict=True):
-        if expected is None:
-            assert found is None or not found.abs().max()
-            continue
-        assert found.shape == expected.shape
-        assert found.dtype == dtype
-        assert error(found, expected) <= 1.5 * error(other, expected) + (1e-5 if dtype == torch.float32 else 2e-3)
+    assert excess(seed, 'cpu', dtype) <= 1
 
 
 @pytest.mark.parametrize('autocast', [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('seed', [1, 3, 7, 9])
 def test_mixed_precision(seed, autocast):
     """Convolutions and linear layers in a lower data type, norms and sums in float32, as under autocast."""
-    x, tensors, settings, recompute = draw(seed)
-    exact = evaluate(plain_block, x, tensors, settings, torch.float64, torch.float64)
-    theirs = evaluate(plain_block, x, tensors, settings, torch.float32, autocast)
-    ours = evaluate(compute_block, x, tensors, settings, torch.float32, autocast, recompute)
-    for found, other, expected in zip(ours, theirs, exact, strict=True):
-        assert found.dtype == torch.float32
-        assert error(found, expected) <= 1.5 * error(other, expected) + 2e-3
+    assert excess(seed, 'cpu', torch.float32, autocast) <= 1
+
+
+@pytest.mark.parametrize('spoil', ['number', 'shape', 'dtype', 'nan'])
+def test_the_comparison_fails(spoil, monkeypatch):
+    """Where the kernels return another number, shape or data type."""
+    compute = block.compute_block
+
+    def spoiled(*args):
+        out = compute(*args)
+        if spoil == 'number':
+            return out + 1e-3 * out.detach().norm() / out.numel()**0.5
+        return {'shape': out[..., None], 'dtype': out.double(), 'nan': out / 0 * 0}[spoil]
+
+    monkeypatch.setattr(block, 'compute_block', spoiled)
+    assert not excess(1, 'cpu', torch.float32) <= 1
+
+
+def test_agreements():
+    """What the benchmark compares before it measures, as far as a CPU goes."""
+    rows = list(agreements('cpu'))
+    assert len(rows) == 11
+    assert all(row.share <= 1 for row in rows)
+    assert {row.reason for row in rows if 'CUDA graph' in row.name or row.name in ('DDP', 'FSDP')} == {'needs a GPU'}
+    assert [row.name for row in rows if not row.reason] == [
+        '10 blocks, float32, forward and gradients', 'network, float32, training',
+        'network, float32, training, checkpointing', 'network, float32, training, norms behind, layer scale',
+        'network, torch.compile as one graph', 'the same numbers twice']
 
 
 class TestAggregation:
@@ -158,34 +114,11 @@ class TestAggregation:
             torch.testing.assert_close(first, second)
 
 
-def network(**settings):
-    torch.manual_seed(0)
-    reference = FocalNet('tiny-lrf', implementation='reference', **{
-        **dict(embed_dims=8, depths=(1, 1), focal_levels=2, focal_windows=3, out_indices=(0, 1)), **settings})
-    for name, parameter in reference.named_parameters():
-        nn.init.normal_(parameter, mean=float('norm' in name and 'weight' in name), std=0.3)
-    fused = copy.deepcopy(reference)
-    fused.implementation = 'triton'
-    return reference, fused
-
-
 class TestNetwork:
-
-    @pytest.mark.parametrize('settings', [{}, dict(with_cp=True), dict(post_norm=True, layer_scale_init_value=0.1)])
-    def test_training(self, settings):
-        reference, fused = network(**settings)
-        x = torch.randn(1, 3, 30, 21)
-        grads = []
-        for net in (reference.double(), fused):
-            features = net(x.to(next(net.parameters()).dtype))
-            sum(feature.sin().sum() for feature in features).backward()
-            grads.append([*features, *(parameter.grad for parameter in net.parameters())])
-        for expected, found in zip(*grads, strict=True):
-            assert error(found, expected) < 1e-5
 
     @pytest.mark.parametrize('channels_last', [False, True])
     def test_inference(self, channels_last):
-        reference, fused = network()
+        reference, fused = networks()
         x = torch.randn(2, 3, 17, 40)
         given = x.contiguous(memory_format=torch.channels_last) if channels_last else x
         with torch.no_grad():
@@ -196,7 +129,7 @@ class TestNetwork:
     @pytest.mark.parametrize('training', [False, True])
     def test_compiled(self, training):
         """As one graph, in which a block is one operator."""
-        _, fused = network()
+        _, fused = networks()
         compiled = torch.compile(fused.train(training), fullgraph=True, backend='aot_eager')
         x = torch.randn(1, 3, 24, 16)
         found = []
@@ -212,8 +145,7 @@ class TestNetwork:
 
 
 def arguments(seed, dtype=torch.float32):
-    x, tensors, settings, _ = draw(seed)
-    drops, *rest = settings
+    x, tensors, (drops, *rest), _ = draw(seed)
     lists = [[tensor.to(dtype) for tensor in part] for part in tensors.flatten()]
     return x.to(dtype), *lists, [drop.to(dtype) for drop in drops], *rest, dtype
 
@@ -271,8 +203,10 @@ def test_the_kernels_touch_what_the_model_of_their_traffic_says(monkeypatch):
             running.append(kernel.fn.__name__), launch(kernel, *args, **constants)))
     x = torch.randn(1, 5, 6, 20)
     tensors = plain_tensors(20, (3, 5))
-    evaluate(compute_block, x, tensors, [[], [1e-5, 1e-5], False, False], torch.float32, torch.bfloat16)
+    drawn = Drawn(x, tensors, [[], [1e-5, 1e-5], False, False], False)
+    evaluate(block.compute_block, drawn, 'cpu', torch.float32, torch.bfloat16)
     found = [(name, *(sum(size for _, size in part) for part in touched[number + 1, name]))
              for number, name in enumerate(running)]
-    expected = [tuple(step) for step in traffic.forward(shape) + traffic.backward(shape) if 'torch' not in step.name]
+    steps = traffic.forward(shape) + traffic.backward(shape)
+    expected = [step[:3] for step in steps if 'torch' not in step.name]
     assert found == expected

@@ -1,0 +1,82 @@
+"""What the benchmark does on a GPU, as far as a machine without one shows."""
+
+import importlib.util
+import sys
+
+import pytest
+
+from focalnet_mm.benchmark.agreement import Agreement
+from focalnet_mm.benchmark.models import BUILDERS, OURS, default_models
+from focalnet_mm.benchmark.report import agreement_table
+from focalnet_mm.cli import benchmark
+from tests.helpers.tools import ROOT
+
+needs_triton = pytest.mark.skipif(importlib.util.find_spec('triton') is None, reason='triton is not installed')
+
+
+def test_models_by_device():
+    """On a GPU all of ours that are computed differently, and nothing that needs mmcv."""
+    assert {name for name in default_models('cuda') if name in OURS} == {
+        'focalnet-mm triton', 'focalnet-mm reference', 'focalnet-mm reference channels-last'}
+    assert 'Swin (mmdet)' in default_models('cpu')
+    assert 'Swin (timm)' in default_models('cuda')
+    assert set(default_models('cuda')) | set(default_models('cpu')) == set(BUILDERS)
+
+
+@needs_triton
+def test_share_of_the_roofline():
+    """The larger one of the times of memory and of arithmetic, for each launch."""
+    from focalnet_mm.benchmark.kernels import kernel_table, shares
+    from focalnet_mm.benchmark.traffic import Step
+    steps = [Step('level', 60, 40, 10), Step('torch: f', 1000, 1000), Step('level', 10, 10, 500), Step('rows', 5, 5)]
+    found = shares(steps, {'level': 14.0, 'rows': 2.0, 'other': 9.0}, bandwidth=20.0, rate=100.0)
+    assert found == [('level', 2, 14.0, 5.0 + 5.0), ('rows', 1, 2.0, 0.5)]
+    assert '| level | 2 | 14000000 | 10000000 | 71% |' in kernel_table(found)
+    with pytest.raises(RuntimeError, match='the profiler has not seen rows, only level'):
+        shares(steps, {'level': 14.0}, 20.0, 100.0)
+
+
+def test_a_difference_stops_before_anything_is_measured(monkeypatch, capsys):
+    """And NaN is one."""
+    for share in (1.2, float('nan')):
+        monkeypatch.setattr(benchmark, 'agreements', lambda device, share=share: iter([
+            Agreement('blocks', share), Agreement('DDP', 0.0, 'needs a GPU')]))
+        with pytest.raises(RuntimeError, match='the kernels differ from the reference: blocks$'):
+            benchmark._compare('cpu')
+        assert '| DDP | not compared: needs a GPU |' in capsys.readouterr().out
+    assert '| blocks | 0.50 |' in agreement_table([Agreement('blocks', 0.5)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--device', 'cuda'], 'sees no GPU'),
+    (['--device', 'cpu', '--agreement'], '--agreement: the kernels run on a GPU, not on cpu, but for TRITON_INTERPRET=1'),
+])
+def test_what_it_needs(arguments, message, tool):
+    assert message in tool('benchmark.py', *arguments, expect=2)
+
+
+@pytest.mark.slow
+@needs_triton
+def test_compared_by_the_interpreter_and_without_operators_of_mmcv(run):
+    """As on a machine that was rented for it, where mmcv-lite is."""
+    code = ('import sys\n'
+            'sys.modules.update(dict.fromkeys(("mmcv.ops", "mmcv._ext", "mmdet", "mmseg", "mmpretrain")))\n'
+            'from focalnet_mm.cli import main\n'
+            'sys.exit(main(["benchmark", "--device", "cpu", "--agreement"]))')
+    printed = run(sys.executable, '-W', 'ignore', '-c', code, cwd=ROOT, TRITON_INTERPRET='1')
+    assert '| the same numbers twice | 0.00 |' in printed
+
+
+@pytest.mark.slow
+def test_what_fails_is_said_and_the_rest_measured(tmp_path, tool):
+    (tmp_path / 'peer.py').write_text('import torch\n\nclass Broken(torch.nn.Module):\n'
+                                      '    def forward(self, x):\n        raise RuntimeError("no such layer")\n\n'
+                                      'class Whole(torch.nn.Conv2d):\n'
+                                      '    def __init__(self):\n        super().__init__(3, 4, 3)\n')
+    printed = tool('benchmark.py', '--models', 'Swin (timm)', '--peer', f'broken={tmp_path}/peer.py:Broken',
+                   '--peer', f'whole={tmp_path}/peer.py:Whole', '--sizes', '32x32:1:3', '--steps', 'inference', '--repeats', 1,
+                   '--device', 'cpu', '--out', tmp_path / 'out', expect=1)
+    assert '| whole | inference |' in printed
+    assert '1 of 3 could not be measured' in printed
+    assert 'broken failed (inference, 32×32 b1 w3, float32, eager): benchmark.py: RuntimeError: no such layer' in printed
