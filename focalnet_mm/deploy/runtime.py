@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ class Runtime:
 
     Args:
         file: What ``focalnet-mm export --to onnx`` wrote, with preprocessing inside.
-        providers: Where to compute, names among :data:`PROVIDERS`, the first one that can do an operator first; the CPU
-            does what is left. Options of a provider go with its name: ``('cuda', dict(device_id=1))``.
+        providers: Where to compute, a name among :data:`PROVIDERS` or several, the first one that can do an operator
+            first; the CPU does what is left. Options of a provider go with its name: ``[('cuda', dict(device_id=1))]``.
         threads: How many threads the CPU computes with; by default as many as it has cores.
 
     Raises:
@@ -33,13 +34,15 @@ class Runtime:
         ValueError: The file is no ONNX file, was not written so, or there is no such provider.
     """
 
-    def __init__(self, file: str | Path, providers: Sequence[str | tuple[str, Mapping[str, Any]]] = ('cpu',),
-                 threads: int = 0) -> None:
+    def __init__(self, file: str | Path,
+                 providers: str | Sequence[str | tuple[str, Mapping[str, Any]]] = ('cpu',), threads: int = 0) -> None:
         self.file = Path(file)
         if not self.file.is_file():
-            raise FileNotFoundError(f'{file} does not exist: name a file that focalnet-mm export wrote.')
+            what = 'is a folder' if self.file.is_dir() else 'does not exist'
+            raise FileNotFoundError(f'{file} {what}: name a file that focalnet-mm export wrote.')
+        given = [providers] if isinstance(providers, str) else providers
         #: onnxruntime's own session.
-        self.session = _session(self.file, providers, threads)
+        self.session = _session(self.file, given, _whole('threads', threads, 0))
         #: What the file says of itself: its metadata, read as JSON.
         self.facts: dict[str, Any] = _facts(self.session.get_modelmeta().custom_metadata_map)
         missing = [name for name in _FACTS if name not in self.facts]
@@ -79,17 +82,16 @@ class Runtime:
             (classes,), and ``classes``: the number of the one that holds, or of several labels which do (classes,).
 
         Raises:
-            ValueError: What was given is no RGB picture in uint8, the file has no such threshold, or an
-                ``iou_threshold`` is not from 0 to 1.
+            ValueError: What was given is no RGB picture in uint8, the batch size no number from 1 up, the file has no
+                such threshold, a threshold is no number, or an ``iou_threshold`` is not from 0 to 1.
         """
+        batch_size = _whole('batch_size', batch_size, 1)
         pictures = [_checked(picture) for picture in pictures]
         unknown = [name for name in thresholds if name not in self.thresholds]
         if unknown:
             raise ValueError(f'{self.file} has no threshold {unknown[0]}: there are '
                              f'{", ".join(self.thresholds) or "none"}.')
-        given = {name: np.asarray(value, np.float32) for name, value in thresholds.items()}
-        if not 0 <= thresholds.get('iou_threshold', 0) <= 1:
-            raise ValueError(f'iou_threshold is {thresholds["iou_threshold"]}, expected a number from 0 to 1.')
+        given = {name: _threshold(name, value) for name, value in thresholds.items()}
         of_size: dict[tuple[int, ...], list[int]] = {}
         for i, picture in enumerate(pictures):
             of_size.setdefault(picture.shape, []).append(i)
@@ -156,6 +158,26 @@ def _facts(stored: Mapping[str, str]) -> dict[str, Any]:
         except ValueError:
             facts[key] = value
     return facts
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f'{name} is {value!r}, expected a whole number from {least} up.')
+    return number
+
+
+def _threshold(name: str, value: Any) -> np.ndarray:
+    """A threshold as the graph takes it; infinity is one."""
+    number = np.asarray(value)
+    if number.shape or number.dtype.kind not in 'iuf' or np.isnan(number):
+        raise ValueError(f'{name} is {value!r}, expected a number.')
+    if name == 'iou_threshold' and not 0 <= number <= 1:
+        raise ValueError(f'{name} is {value!r}, expected a number from 0 to 1.')
+    return number.astype(np.float32)
 
 
 def _checked(picture: np.ndarray) -> np.ndarray:

@@ -34,6 +34,26 @@ def test_objects_without_filling(tmp_path):
     assert {name: len(value) for name, value in fewer.items()} == dict(boxes=1, scores=1, labels=1, masks=1)
 
 
+@pytest.mark.parametrize(('given', 'message'), [
+    (dict(score_threshold=None), 'score_threshold is None, expected a number'),
+    (dict(score_threshold=float('nan')), 'score_threshold is nan, expected a number'),
+    (dict(score_threshold=[0.1, 0.2]), r'score_threshold is \[0\.1, 0\.2\], expected a number'),
+    (dict(score_threshold='0.5'), "score_threshold is '0.5', expected a number"),
+    (dict(batch_size=0), 'batch_size is 0, expected a whole number from 1 up'),
+    (dict(batch_size=-1), 'batch_size is -1, expected'), (dict(batch_size=1.5), r'batch_size is 1\.5, expected')])
+def test_arguments_that_are_wrong(given, message, tmp_path):
+    runtime = Runtime(exported.detector(tmp_path / 'x.onnx'))
+    with pytest.raises(ValueError, match=message):
+        runtime(exported.pictures((20, 30)), **given)
+
+
+def test_limits_without_bounds(tmp_path):
+    """And numbers of NumPy."""
+    runtime = Runtime(exported.detector(tmp_path / 'x.onnx'), 'cpu', threads=np.int64(1))
+    for threshold, count in ((-float('inf'), 2), (float('inf'), 0), (np.float64(0.5), 1)):
+        assert len(runtime(exported.pictures((20, 30)), np.int32(2), score_threshold=threshold)[0]['boxes']) == count
+
+
 def test_weights_that_were_left_behind(tmp_path):
     model = onnx.load(exported.layers(tmp_path / 'x.onnx'))
     onnx.save_model(model, tmp_path / 'y.onnx', save_as_external_data=True, location='y.onnx.data')
@@ -57,6 +77,10 @@ def test_what_is_wrong_is_said(tmp_path):
     file = exported.classifier(tmp_path / 'x.onnx')
     with pytest.raises(FileNotFoundError, match=r'y\.onnx does not exist'):
         Runtime(tmp_path / 'y.onnx')
+    with pytest.raises(FileNotFoundError, match=f'{tmp_path} is a folder'):
+        Runtime(tmp_path)
+    with pytest.raises(ValueError, match="threads is '2', expected a whole number from 0 up"):
+        Runtime(file, threads='2')
     with pytest.raises(ValueError, match='cannot compute with tensorrt, only with cpu'):
         Runtime(file, ('tensorrt',))
     runtime = Runtime(file)
