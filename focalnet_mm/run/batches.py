@@ -108,9 +108,9 @@ class EndlessBatches(_InfiniteDataloaderIterator):
 
     def __init__(self, loader: DataLoader, epoch: int, over: int) -> None:
         super().__init__(loader)
-        if self._iterator is None:
-            # The forks begin at the first batch, where a number would be drawn beside those of the run before.
-            self._iterator = iter(loader)
+        # The forks begin at the first batch, where a number would be drawn beside those of the run before.
+        begun = vars(self)['_iterator']
+        self._iterator: Any = iter(loader) if begun is None else begun
         self._epoch = epoch
         # The forks ask for them by a method of its own.
         self._over = 0 if hasattr(_InfiniteDataloaderIterator, 'skip_iter') else over

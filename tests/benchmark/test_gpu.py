@@ -41,7 +41,7 @@ def test_a_difference_stops_before_anything_is_measured(monkeypatch, capsys):
     for share in (1.2, float('nan')):
         monkeypatch.setattr(benchmark, 'agreements', lambda device, share=share: iter([
             Agreement('blocks', share), Agreement('DDP', 0.0, 'needs a GPU')]))
-        with pytest.raises(RuntimeError, match='the kernels differ from the reference: blocks$'):
+        with pytest.raises(RuntimeError, match=r'the kernels differ from the reference: blocks$'):
             benchmark._compare('cpu')
         assert '| DDP | not compared: needs a GPU |' in capsys.readouterr().out
     assert '| blocks | 0.50 |' in agreement_table([Agreement('blocks', 0.5)])
@@ -50,7 +50,7 @@ def test_a_difference_stops_before_anything_is_measured(monkeypatch, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['--device', 'cuda'], 'sees no GPU'),
-    (['--device', 'cpu', '--agreement'], '--agreement: the kernels run on a GPU, not on cpu, but for TRITON_INTERPRET=1'),
+    (['--device', 'cpu', '--agreement'], 'the kernels run on a GPU, not on cpu, but for TRITON_INTERPRET=1'),
 ])
 def test_what_it_needs(arguments, message, tool):
     assert message in tool('benchmark.py', *arguments, expect=2)
@@ -75,8 +75,9 @@ def test_what_fails_is_said_and_the_rest_measured(tmp_path, tool):
                                       'class Whole(torch.nn.Conv2d):\n'
                                       '    def __init__(self):\n        super().__init__(3, 4, 3)\n')
     printed = tool('benchmark.py', '--models', 'Swin (timm)', '--peer', f'broken={tmp_path}/peer.py:Broken',
-                   '--peer', f'whole={tmp_path}/peer.py:Whole', '--sizes', '32x32:1:3', '--steps', 'inference', '--repeats', 1,
-                   '--device', 'cpu', '--out', tmp_path / 'out', expect=1)
+                   '--peer', f'whole={tmp_path}/peer.py:Whole', '--sizes', '32x32:1:3', '--steps', 'inference',
+                   '--repeats', 1, '--device', 'cpu', '--out', tmp_path / 'out', expect=1)
     assert '| whole | inference |' in printed
     assert '1 of 3 could not be measured' in printed
-    assert 'broken failed (inference, 32×32 b1 w3, float32, eager): benchmark.py: RuntimeError: no such layer' in printed
+    assert 'broken failed (inference, 32×32 b1 w3, float32, eager)' in printed
+    assert 'RuntimeError: no such layer' in printed
