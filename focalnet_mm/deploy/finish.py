@@ -12,6 +12,7 @@ from torch import nn
 from .part import Part
 from .precision import PRECISIONS, lower_precision
 from .preprocess import compare_with_pipeline, make_plan, prepend
+from .runtime import Runtime
 
 __all__ = ['FINISH', 'PRECISIONS', 'RGB', 'Finish', 'finish', 'plan_of']
 
@@ -71,7 +72,7 @@ def finish(file: Path, part: Part, plan: dict[str, Any], model: nn.Module, cfg: 
         tell: What to call with each line about the progress.
 
     Raises:
-        ValueError: The graph prepares pictures otherwise than the config does.
+        ValueError: The graph prepares pictures otherwise than the config does, or the whole cannot be opened.
     """
     if cfg is not None:
         levels = compare_with_pipeline(plan, model, cfg, 'boxes' in part.names)
@@ -82,3 +83,5 @@ def finish(file: Path, part: Part, plan: dict[str, Any], model: nn.Module, cfg: 
         lower_precision(file, how.precision, how.pictures)
         tell(f'{how.precision}: {file.stat().st_size / 1e6:.1f} MB in place of {before / 1e6:.1f} MB; --check tells '
              'what that costs on the validation set')
+    # What was compared were its two parts.
+    Runtime(file)

@@ -18,6 +18,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from .batches import EndlessBatches, SeededBatches, begin_anew, seed_batches
 from .build import unwrap
+from .companions import CompanionHook, Exchange
 from .damaged import tell_damaged
 from .diverging import DivergedError, FiniteLosses, nonfinite_parameters
 from .randomness import random_states, seed_everything, set_random_states
@@ -50,6 +51,7 @@ class LongRunHook(WholeCheckpointHook):
       once.
     - A loss that stays NaN or infinite ends the run, and such weights never become a checkpoint.
     - A damaged picture is told by its path.
+    - Other ``CheckpointHook`` of the run write their checkpoints so too.
 
     Args:
         max_nonfinite (int): After how many steps in a row whose loss is no finite number the run ends. Defaults to 5.
@@ -81,6 +83,15 @@ class LongRunHook(WholeCheckpointHook):
         # Parameters that were no finite numbers before the first step.
         self._odd = frozenset[str]()
         self._stop, self._handlers = Stop(), contextlib.ExitStack()
+        self._exchanges: list[Exchange] = []
+
+    def before_run(self, runner: Runner) -> None:
+        super().before_run(runner)
+        # Behind this one, whatever their priority: what hooks before it change in a step belongs to the step.
+        for hook in [hook for hook in runner.hooks if type(hook) is CheckpointHook]:
+            runner.hooks.remove(hook)
+            runner.hooks.insert(runner.hooks.index(self) + 1, CompanionHook(hook, self))
+        self._exchanges = self._exchanges or [Exchange(hook) for hook in runner.hooks if isinstance(hook, EMAHook)]
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -153,10 +164,9 @@ class LongRunHook(WholeCheckpointHook):
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if self._must_stop(batch_idx + 1, self._together):
             if self._saved_after != runner.iter:
-                # Validation looks at the averaged weights.
-                for hook in runner.hooks:
-                    if isinstance(hook, EMAHook) and getattr(hook, 'evaluate_on_ema', True):
-                        hook._swap_ema_parameters()
+                # Validation looks at the averaged weights; mmpretrain's may do so first, and then at the model's own.
+                for exchange in self._exchanges:
+                    exchange.undo()
             self._end(runner, runner.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
@@ -177,18 +187,32 @@ class LongRunHook(WholeCheckpointHook):
         before = self._before_val if self._neutral or not self._validated else None
         return collect_state(runner, self._run.name, self._over, self._validated, before, self._metrics)
 
-    def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
-        real = getattr(runner, 'real', runner)
+    def may_save(self, real: Any, meta: dict) -> bool:
+        """Whether what would be saved are finite numbers. All processes take part.
+
+        Args:
+            real: The runner.
+            meta: The notes of the checkpoint.
+
+        Raises:
+            DivergedError: A parameter became NaN or infinite.
+        """
         if self._has_diverged():
             self._unsaved = ('the loss was no finite number when it was due; lower the learning rate, or clip '
                              'gradients (optim_wrapper.clip_grad), and go on from the older one with --resume.')
             real.logger.warning('The loss is no finite number: no checkpoint is saved, and the older one stays.')
-            return
+            return False
         name = next((name for name in nonfinite_parameters(unwrap(real.model)) if name not in self._odd), None)
         if name is not None:
             self._diverged(real, f'The parameter {name} holds NaN or infinity after step {meta["iter"]}, which is not '
                            f'saved. {self._before(real)} Lower the learning rate, or clip gradients '
                            '(optim_wrapper.clip_grad).')
+        return True
+
+    def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
+        real = getattr(runner, 'real', runner)
+        if not self.may_save(real, meta):
+            return
         super()._save_checkpoint_with_step(runner, step, meta)
         if self._unsaved is None:
             self._saved_after = meta['iter']

@@ -93,8 +93,8 @@ class WholeCheckpointHook(CheckpointHook):
         self._remove_replaced(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        # The best ones hold weights only.
-        if 'optimizer' in checkpoint or 'param_schedulers' in checkpoint:
+        # The best ones hold weights only, and those of other hooks have notes of their own.
+        if ('optimizer' in checkpoint or 'param_schedulers' in checkpoint) and STATE not in checkpoint:
             checkpoint[STATE] = dict(self._state, replaced=self._replaced)
 
     def after_train(self, runner: Runner) -> None:
@@ -192,8 +192,10 @@ class WholeCheckpointHook(CheckpointHook):
     def _remove_replaced(self, runner: Runner) -> None:
         """Remove the checkpoints in whose place the last one has come."""
         if self.max_keep_ckpts > 0 and self._is_whole(runner) and is_main_process():
-            for step in self._replaced:
-                Path(self.out_dir, self.filename_tmpl.format(step)).unlink(missing_ok=True)
+            # Without a number in their names the last one has come in the very place of the others.
+            kept = {self.filename_tmpl.format(step) for step in self.keep_ckpt_ids}
+            for name in {self.filename_tmpl.format(step) for step in self._replaced} - kept:
+                Path(self.out_dir, name).unlink(missing_ok=True)
         self._replaced = []
 
     def point_to(self, runner: Runner, path: str) -> None:

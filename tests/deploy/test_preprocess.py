@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 import torch
 from mmengine.config import Config
+from onnx import helper
 from torch import nn
 
 from focalnet_mm.deploy.preprocess import compare_with_pipeline, make_plan, prepend, preprocess_model
@@ -68,6 +69,10 @@ CASES = {
                                  dict(type='CenterCrop', crop_size=(48, 31))], dict(**IMAGENET, to_rgb=True)),
     'cv2': ('mmpretrain', [dict(type='ResizeEdge', scale=64), dict(type='CenterCrop', crop_size=57)],
             dict(**IMAGENET, to_rgb=False, pad_size_divisor=32, pad_value=0.5)),
+    'Pillow to a size': ('mmpretrain', [dict(type='Resize', scale=(90, 60), backend='pillow')],
+                         dict(**IMAGENET, to_rgb=True)),
+    'bicubic to a size': ('mmpretrain', [dict(type='Resize', scale=(31, 60), backend='pillow',
+                                              interpolation='bicubic')], dict(**IMAGENET, to_rgb=True)),
 }
 
 
@@ -98,6 +103,22 @@ def test_floats_are_not_rounded(steps):
 def test_as_the_library_prepares(case):
     scope, steps, settings = CASES[case]
     assert len(list(compare(with_preprocessor(scope, **settings), config(scope, *steps), 1e-6))) == len(SIZES)
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_the_same_in_front_of_a_model(case, tmp_path):
+    scope, steps, settings = CASES[case]
+    plan = make_plan(with_preprocessor(scope, **settings), 3, config(scope, *steps))
+    images, same = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ['N', 3, 'H', 'W'])
+                    for name in ('images', 'same'))
+    graph = helper.make_graph([helper.make_node('Identity', ['images'], ['same'])], 'model', [images], [same])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=10), tmp_path / 'x.onnx')
+    prepend(tmp_path / 'x.onnx', plan)
+    onnx.checker.check_model(tmp_path / 'x.onnx', full_check=True)
+    joined, alone = session(onnx.load(tmp_path / 'x.onnx')), session(preprocess_model(plan))
+    for rgb in pictures():
+        found, = joined.run(None, {'images': rgb[None]})
+        np.testing.assert_array_equal(found, alone.run(['prepared'], {'pictures': rgb[None]})[0])
 
 
 def test_bicubic_of_opencv_is_off_by_one_grey_level_at_most():

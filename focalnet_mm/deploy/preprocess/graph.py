@@ -28,20 +28,23 @@ def carriers_behind(plan: Mapping[str, Any]) -> tuple[str, ...]:
     return CARRIERS if steps and steps[-1]['step'] not in RESIZES else CARRIERS[:2]
 
 
-def preprocess_model(plan: Mapping[str, Any], opset: int = 18, ir_version: int = 10) -> onnx.ModelProto:
+def preprocess_model(plan: Mapping[str, Any], opset: int = 18, ir_version: int = 10,
+                     prefix: str = '') -> onnx.ModelProto:
     """A plan as a model of its own.
 
     Args:
         plan: What :func:`~focalnet_mm.deploy.preprocess.make_plan` returns.
         opset: The version of the standard operators, 18 or later.
         ir_version: That of the format.
+        prefix: What all names but that of the input begin with.
 
     Returns:
         A model that takes ``pictures`` (N, H, W, 3), RGB in uint8, all of one size, and returns ``prepared``
         (N, C, h, w) in float32, and of which the shapes alone count ``inside`` (h', w'), ``original`` (H, W) and
         ``resized`` (h'', w'').
     """
-    op = Operators()
+    # onnx.compose would leave out what branches refer to outside of them.
+    op = Operators(prefix=prefix)
     # The one node that takes the input, whose name changes in front of a model; branches refer to what it gives.
     images = op.Identity('pictures')
     original = resized = _carrier(op, images)
@@ -57,8 +60,9 @@ def preprocess_model(plan: Mapping[str, Any], opset: int = 18, ir_version: int =
                                         (['N', 'C', 'prepared_height', 'prepared_width'],
                                          ['inside_height', 'inside_width'], ['H', 'W'],
                                          ['resized_height', 'resized_width'])):
-        op.nodes.append(helper.make_node('Identity', [value], [name], name=name))
-        returns.append(helper.make_tensor_value_info(name, kind, shape))
+        output = f'{prefix}{name}'
+        op.nodes.append(helper.make_node('Identity', [value], [output], name=output))
+        returns.append(helper.make_tensor_value_info(output, kind, shape))
     return op.model(takes, returns, opset, ir_version)
 
 
@@ -73,14 +77,14 @@ def prepend(file: Path, plan: Mapping[str, Any]) -> None:
     # Weights in a file of their own stay there.
     model = onnx.load(file, load_external_data=False)
     opset = next(entry.version for entry in model.opset_import if not entry.domain)
-    before = compose.add_prefix(preprocess_model(plan, opset, model.ir_version), PREFIX)
+    before = preprocess_model(plan, opset, model.ir_version, PREFIX)
     taken = {value.name for value in model.graph.input}
     joined = [(f'{PREFIX}prepared', 'images'), *((f'{PREFIX}{name}', name) for name in CARRIERS if name in taken)]
     # merge_models would look for weights in the folder that one stands in.
     graph = compose.merge_graphs(before.graph, model.graph, joined,
                                  outputs=[value.name for value in model.graph.output])
     for node in graph.node:
-        node.input[:] = ['images' if name == f'{PREFIX}pictures' else name for name in node.input]
+        node.input[:] = ['images' if name == 'pictures' else name for name in node.input]
     graph.input[0].name = 'images'
     model.graph.CopyFrom(graph)
     onnx.save(model, file)

@@ -21,13 +21,15 @@ class Operators:
     ``op.Add(x, np.float32(1))`` adds a node ``Add`` and returns the name of its value; attributes are keywords.
 
     Args:
-        parent: The graph that this one is the body of a loop in: names are not used twice.
+        parent: The graph that this one is the body of a loop or a branch in: names are not used twice.
+        prefix: What names begin with; by default as the parent's do.
     """
 
-    def __init__(self, parent: Operators | None = None) -> None:
+    def __init__(self, parent: Operators | None = None, prefix: str = '') -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self._names: list[int] = parent._names if parent else [0]
+        self._prefix: str = parent._prefix if parent else prefix
 
     def __getattr__(self, kind: str) -> Callable[..., str]:
         if not kind[0].isupper():
@@ -43,7 +45,7 @@ class Operators:
     def name(self, kind: str) -> str:
         """A name that no other value has."""
         self._names[0] += 1
-        return f'{kind.lower()}_{self._names[0]}'
+        return f'{self._prefix}{kind.lower()}_{self._names[0]}'
 
     def constant(self, value: Operand) -> str:
         """The name of a value: a constant becomes an initialiser."""
