@@ -77,6 +77,7 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         parser.error('--precision int8 and --calibrate PICTURES go together: add the one that is missing')
     with in_one_sentence(parser, (Exception,)):
         cfg = load_config(args.config, args.cfg_options)
+    with in_one_sentence(parser, (Exception,), cfg):
         if args.check:
             fit_to_machine(cfg)
             say(checked_table(check_files(cfg, args.checkpoint, args.check, args.compile, args.device)))

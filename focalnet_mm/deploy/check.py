@@ -24,6 +24,7 @@ from ..backbone.focalnet import find_backbone
 from ..data.pictures import read_image
 from ..run.build import load_model
 from ..run.config import evaluators, loaders, registry_scope
+from .parts import exportable
 from .pasting import pasted
 from .runtime import Runtime
 
@@ -63,8 +64,8 @@ def check_files(cfg: Config, checkpoint: str, files: Sequence[str | Path], compi
         PyTorch first, then the files in order.
 
     Raises:
-        ValueError: The config has no validation set or several, or says nothing of where its pictures are; or there
-            is no such provider.
+        ValueError: The config has no validation set or several, or says nothing of where its pictures are; a file is
+            of another task, or has no masks where they are measured; or there is no such provider.
         FileNotFoundError: There is no such file.
     """
     settings = loaders(cfg, 'val')
@@ -74,6 +75,9 @@ def check_files(cfg: Config, checkpoint: str, files: Sequence[str | Path], compi
     # What is wrong with a file is said before a model is built. Both compute with as many threads.
     runtimes = [Runtime(file, (provider,), torch.get_num_threads()) for file in files]
     model: Any = load_model(cfg, checkpoint).to('cuda' if provider.lower() in _ON_THE_GPU else 'cpu')
+    task = exportable(model, 'model', 'onnx').facts.get('task')
+    for runtime in runtimes:
+        _check_fit(runtime, task, evaluators(cfg, 'val'))
     init_default_scope(registry_scope(cfg))
     loader = Runner.build_dataloader(copy.deepcopy(settings[0]), seed=0)
     bytes_of_model = sum(tensor.nbytes for tensor in model.state_dict().values())
@@ -92,6 +96,17 @@ def check_files(cfg: Config, checkpoint: str, files: Sequence[str | Path], compi
         for runtime in runtimes:
             evaluate(runtime.file.name, _size(runtime.file), functools.partial(_predicted, runtime))
     return rows
+
+
+def _check_fit(runtime: Runtime, task: str | None, metrics: Sequence[Any]) -> None:
+    """Check that a file returns what is measured, before the model is evaluated."""
+    if task is not None and runtime.task != task:
+        raise ValueError(f'{runtime.file} is of a model for {runtime.task}, and the config is of one for {task}: name '
+                         'the config that it was exported of.')
+    wanted = {name for metric in metrics for name in np.atleast_1d(metric.get('metric') or [])}
+    if 'segm' in wanted and not {'masks', 'roi_masks'} & set(runtime.outputs):
+        raise ValueError(f'{runtime.file} returns no masks, which the val_evaluator of the config measures: export it '
+                         "with masks, or add --cfg-options val_evaluator.metric=bbox.")
 
 
 def checked_table(rows: Sequence[Checked]) -> str:

@@ -58,6 +58,7 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
 
     Raises:
         FileExistsError: The file is there.
+        IsADirectoryError: A folder is there.
         ModuleNotFoundError: ``onnx``, ``onnxscript`` or ``onnxruntime`` is not installed.
         ValueError: The model cannot be exported, or what was written differs by more than :data:`TOLERANCE`, or
             finds other objects; then nothing is left of it.
@@ -73,6 +74,8 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
         raise ValueError(f'The {_named(model)} cannot be written as {to}, which keeps no choice of points in images of '
                          f'any size: try --to {" or --to ".join(chosen.formats)}, or --part backbone.')
     plan = plan_of(model, chosen, to, channels, cfg, how)
+    if masks != MASKS[0] and not any('masks' in name for name in chosen.names) and masks != 'none':
+        tell(f'--masks {masks} changes nothing: what is written returns {", ".join(chosen.names)}, and no masks.')
     if plan:
         takes, facts = RGB, dict(preprocess=plan, precision=how.precision, pipeline=facts['pipeline'])
     facts.update(chosen.facts, input=takes, part=part, left=chosen.left, **_classes(model))
@@ -98,6 +101,8 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
 
 
 def _check_free(file: Path, force: bool) -> None:
+    if file.is_dir():
+        raise IsADirectoryError(f'{file} is a folder: name a file in it with --out.')
     for path in (file, file.with_name(f'{file.name}.data')):
         if path.exists() and not force:
             raise FileExistsError(f'{path} is there already: name another file with --out, or add --force.')

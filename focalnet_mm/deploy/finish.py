@@ -80,7 +80,7 @@ def finish(file: Path, part: Part, plan: dict[str, Any], model: nn.Module, cfg: 
     prepend(file, plan)
     if how.precision != 'fp32':
         before = file.stat().st_size
-        lower_precision(file, how.precision, how.pictures)
+        lower_precision(file, how.precision, how.pictures, tell)
         tell(f'{how.precision}: {file.stat().st_size / 1e6:.1f} MB in place of {before / 1e6:.1f} MB; --check tells '
              'what that costs on the validation set')
     # What was compared were its two parts.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +26,20 @@ _HALF_RANGE = np.finfo(np.float16).min, np.finfo(np.float16).max
 _MOST_PICTURES = 64
 
 
-def lower_precision(file: Path, precision: str, pictures: Sequence[Path] = ()) -> None:
+def lower_precision(file: Path, precision: str, pictures: Sequence[Path] = (),
+                    tell: Callable[[str], None] = print) -> None:
     """Rewrite a file in a lower precision.
 
     Args:
         file: An ONNX file of less than 2 GiB, for ``'int8'`` with its preprocessing inside.
         precision: ``'fp16'``, or ``'int8'``: of weights each channel, of activations each tensor by its own range.
         pictures: What ``'int8'`` finds the ranges of activations with, some dozens of pictures such as the model will
-            see, of which up to 64 are taken, from all parts of the list.
+            see, of which up to 64 are taken, from all parts of the list. One that cannot be read is left out.
+        tell: What to call with a line about what is left out.
 
     Raises:
-        ValueError: There is no layer, no picture to find ranges with, or onnxruntime cannot open what its tools made.
+        ValueError: There is no layer, no picture to find ranges with that can be read, or onnxruntime cannot open what
+            its tools made.
     """
     model = _simplified(file)
     layers = _layers(model)
@@ -48,7 +51,7 @@ def lower_precision(file: Path, precision: str, pictures: Sequence[Path] = ()) -
         if not pictures:
             raise ValueError('int8 finds the ranges of activations by pictures: name a folder of them with '
                              '--calibrate, some of those that the model was trained with.')
-        lower = _quantised(model, layers, pictures)
+        lower = _quantised(model, layers, pictures, tell)
     # None of the tools keeps what the file says of itself.
     del lower.metadata_props[:]
     before = onnx.load(file, load_external_data=False)
@@ -143,7 +146,8 @@ def _names_in(node: onnx.NodeProto) -> Iterator[str]:
         yield from (value.name for value in attribute.g.output)
 
 
-def _quantised(model: onnx.ModelProto, layers: Sequence[str], pictures: Sequence[Path]) -> onnx.ModelProto:
+def _quantised(model: onnx.ModelProto, layers: Sequence[str], pictures: Sequence[Path],
+               tell: Callable[[str], None]) -> onnx.ModelProto:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
     quiet = logging.getLogger()
@@ -156,7 +160,7 @@ def _quantised(model: onnx.ModelProto, layers: Sequence[str], pictures: Sequence
         quiet.setLevel(logging.ERROR)
         try:
             quantize_static(
-                plain, lower, _Pictures(pictures), quant_format=QuantFormat.QDQ, nodes_to_quantize=list(layers),
+                plain, lower, _Pictures(pictures, tell), quant_format=QuantFormat.QDQ, nodes_to_quantize=list(layers),
                 op_types_to_quantize=list(_LAYERS), per_channel=True, activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
                 # Without these instructions two products of 8 bits overflow 16, unless weights have 7.
@@ -190,7 +194,8 @@ def _has_vnni() -> bool:
 class _Pictures:
     """Pictures as onnxruntime's calibration reads them, with a progress bar."""
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], tell: Callable[[str], None]) -> None:
+        self._tell = tell
         # Folders have their classes one after the other.
         count = min(len(files), _MOST_PICTURES)
         self._inputs = self._read([files[i * len(files) // count] for i in range(count)])
@@ -200,5 +205,15 @@ class _Pictures:
 
     def _read(self, files: Sequence[Path]) -> Iterator[dict[str, np.ndarray]]:
         from rich.progress import track
+        failed: list[Exception] = []
         for file in track(files, 'calibrating'):
-            yield dict(images=np.ascontiguousarray(read_image(file)[None, ..., ::-1]))
+            try:
+                picture = read_image(file)
+            except (OSError, ValueError) as error:
+                self._tell(f'Left out: {error}')
+                failed.append(error)
+                continue
+            yield dict(images=np.ascontiguousarray(picture[None, ..., ::-1]))
+        if len(failed) == len(files):
+            raise ValueError(f'None of the {len(files)} pictures of --calibrate can be read, the first one since: '
+                             f'{failed[0]}')

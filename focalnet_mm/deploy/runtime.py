@@ -16,7 +16,7 @@ __all__ = ['PROVIDERS', 'Runtime']
 PROVIDERS = {name.lower().removesuffix('executionprovider'): name for name in (
     'CPUExecutionProvider', 'CUDAExecutionProvider', 'OpenVINOExecutionProvider', 'TensorrtExecutionProvider')}
 # What a file of another origin lacks.
-_FACTS = ('task', 'classes', 'preprocess')
+_FACTS = dict(task=str, classes=list, preprocess=dict)
 
 
 class Runtime:
@@ -45,7 +45,8 @@ class Runtime:
         self.session = _session(self.file, given, _whole('threads', threads, 0))
         #: What the file says of itself: its metadata, read as JSON.
         self.facts: dict[str, Any] = _facts(self.session.get_modelmeta().custom_metadata_map)
-        missing = [name for name in _FACTS if name not in self.facts]
+        missing = [name for name, kind in _FACTS.items() if not isinstance(self.facts.get(name), kind)]
+        missing += [] if 'images' in {value.name for value in self.session.get_inputs()} else ['images']
         if missing:
             raise ValueError(
                 f'{file} says nothing of {", ".join(missing)}: the Runtime takes what focalnet-mm export --to onnx '
@@ -82,7 +83,8 @@ class Runtime:
             (classes,), and ``classes``: the number of the one that holds, or of several labels which do (classes,).
 
         Raises:
-            ValueError: What was given is no RGB picture in uint8, the batch size no number from 1 up, the file has no
+            ValueError: The model fails on a picture, such as one of which its resizing leaves no pixel; or what was
+                given is no RGB picture in uint8, the batch size no number from 1 up, the file has no
                 such threshold, a threshold is no number, or an ``iou_threshold`` is not from 0 to 1.
         """
         batch_size = _whole('batch_size', batch_size, 1)
@@ -99,11 +101,19 @@ class Runtime:
         for places in of_size.values():
             for start in range(0, len(places), batch_size):
                 batch = places[start:start + batch_size]
-                outputs = self.session.run(None, {'images': np.stack([pictures[i] for i in batch]), **given})
+                outputs = self._run(np.stack([pictures[i] for i in batch]), given)
                 for row, i in enumerate(batch):
                     found[i] = _without_filling({name: np.asarray(value)[row] for name, value in zip(
                         self.outputs, outputs, strict=True)})
         return [found[i] for i in range(len(pictures))]
+
+    def _run(self, images: np.ndarray, given: Mapping[str, np.ndarray]) -> list[Any]:
+        try:
+            return self.session.run(None, {'images': images, **given})
+        # onnxruntime's own errors have no common class but Exception.
+        except Exception as error:
+            raise ValueError(f'{self.file} fails on pictures of {images.shape[1]} × {images.shape[2]} pixels: '
+                             f'{(str(error).splitlines() or [""])[0]}') from error
 
 
 def _session(file: Path, providers: Sequence[str | tuple[str, Mapping[str, Any]]], threads: int) -> Any:

@@ -76,12 +76,8 @@ class ExportedPredictor:
         bgr = image.image if isinstance(image, _Loaded) else image
         try:
             found = self.runtime([bgr[..., ::-1]], **thresholds)[0]
-        except ValueError:
-            raise
-        # onnxruntime's own errors.
-        except Exception as error:
-            raise ValueError(f'{name}: the model fails on this image of shape {bgr.shape}: '
-                             f'{(str(error).splitlines() or [""])[0]}') from error
+        except ValueError as error:
+            raise ValueError(f'{name}: {error}') from error
         if 'roi_masks' in found:
             found['masks'] = pasted(found['roi_masks'], found['boxes'], bgr.shape[:2],
                                     self.runtime.facts['mask_threshold'])
@@ -113,7 +109,10 @@ class ExportedPredictor:
         if task == 'segmentation':
             return draw_labels(image, found['label_map'], self._colours())
         if task == 'classification':
-            lines = [f'{self._named(entry["category_id"])} {entry["score"]:.2f}' for entry in _best(found)]
+            held = _held(found)
+            lines = [f'{self._named(entry["category_id"])} {entry["score"]:.2f}'
+                     for entry in _best(found, len(self.classes) if held is not None else _TOP_CLASSES)
+                     if held is None or entry['category_id'] in held]
             return draw_classes(image, lines)
         shown = found['scores'] >= score_thr
         words = [f'{self._named(label)} {score:.2f}' for label, score in zip(found['labels'][shown],
@@ -160,12 +159,18 @@ def _labels(found: Found) -> list[dict[str, Any]]:
     return [dict(category_id=label, **encoded(label_map == label)) for label in np.unique(label_map).tolist()]
 
 
-def _best(found: Found) -> list[dict[str, Any]]:
+def _held(found: Found) -> set[int] | None:
+    """The labels that hold, of a classifier of several at a time."""
+    classes = np.asarray(found.get('classes', 0))
+    return set(np.flatnonzero(classes).tolist()) if classes.ndim else None
+
+
+def _best(found: Found, count: int = _TOP_CLASSES) -> list[dict[str, Any]]:
     entries = []
     for name, scores in found.items():
         output, _, task = name.partition('.')
         if output != 'scores':
             continue
-        for label in np.argsort(-scores, kind='stable')[:_TOP_CLASSES].tolist():
+        for label in np.argsort(-scores, kind='stable')[:count].tolist():
             entries.append(dict(category_id=label, score=float(scores[label]), **(dict(task=task) if task else {})))
     return entries

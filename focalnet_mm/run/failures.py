@@ -42,6 +42,7 @@ _NO_NUMBER = re.compile(r"(?:invalid literal for|could not convert).*: '([^']*)'
 # In which a data set of mmengine's reads its annotations.
 _READING = ('load_data_list',)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_PLACE = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EROFS)
 
 
 class StoppedRunError(ValueError):
@@ -190,6 +191,8 @@ def _explain_place(error: OSError, cfg: Config | None) -> str | None:
         return f'{path} cannot be written: {error.strerror}: name another folder with --work-dir.'
     if isinstance(error, FileExistsError) and os.path.isfile(path):
         return f'{path} is a file, where a folder was to be made: name another one.'
+    if path and error.errno in _NO_PLACE:
+        return f'{path}: {error.strerror}: name another place.'
     return None
 
 

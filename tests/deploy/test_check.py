@@ -113,6 +113,22 @@ def test_tasks():
                                      'more_size_accuracy/top1': pytest.approx(50)}
 
 
+@pytest.mark.parametrize(('task', 'metric', 'message'), [
+    ('segmentation', dict(metric='mIoU'), 'x.onnx is of a model for detection, and the config is of one for segm'),
+    ('detection', dict(metric=['bbox', 'segm']), 'x.onnx returns no masks, which the val_evaluator of the config meas'),
+    ('detection', dict(metric='bbox'), None), (None, dict(), None)])
+def test_what_does_not_fit_is_said_before_anything_is_evaluated(task, metric, message, tmp_path):
+    runtime = Runtime(exported.detector(tmp_path / 'x.onnx'))
+    runtime.outputs = ('boxes', 'scores', 'labels')
+    if message is None:
+        deploy_check._check_fit(runtime, task, [metric])
+    else:
+        with pytest.raises(ValueError, match=message):
+            deploy_check._check_fit(runtime, task, [metric])
+    runtime.outputs = ('boxes', 'scores', 'labels', 'roi_masks')
+    deploy_check._check_fit(runtime, 'detection', [dict(metric=['bbox', 'segm'])])
+
+
 def test_masks_of_boxes_are_measured(tmp_path):
     from mmdet.structures import DetDataSample
     cv2.imwrite(str(tmp_path / 'x.png'), np.zeros((40, 60, 3), np.uint8))

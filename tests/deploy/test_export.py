@@ -14,6 +14,7 @@ from focalnet_mm.deploy import formats, part
 from focalnet_mm.deploy.export import export_model
 from focalnet_mm.deploy.part import Agreement
 from focalnet_mm.run.build import load_model
+from tests.helpers.classifiers import mmpretrain_classifier
 from tests.helpers.tools import ROOT
 
 pytestmark = pytest.mark.slow
@@ -143,6 +144,17 @@ class TestRefusals:
         (tmp_path / 'y.onnx.data').write_text('mine')
         with pytest.raises(FileExistsError, match=r'y.onnx.data is there already'):
             export_model(thin('tiny-srf'), tmp_path / 'y.onnx', 'onnx', 'backbone')
+        (tmp_path / 'z.onnx').mkdir()
+        with pytest.raises(IsADirectoryError, match=r'z.onnx is a folder: name a file in it with --out'):
+            export_model(thin('tiny-srf'), tmp_path / 'z.onnx', 'onnx', 'backbone', force=True)
+
+    @pytest.mark.parametrize(('part', 'masks', 'is_told'), [
+        ('model', 'paste', False), ('model', 'roi', True), ('model', 'none', False)])
+    def test_masks_of_what_has_none(self, part, masks, is_told, tmp_path):
+        told, model = [], mmpretrain_classifier('tiny-srf', embed_dims=16, depths=(1, 1, 1, 1))
+        export_model(model, tmp_path / 'x.onnx', 'onnx', part, masks=masks, tell=told.append)
+        assert [line for line in told if '--masks' in line] == is_told * [
+            '--masks roi changes nothing: what is written returns scores, classes, and no masks.']
 
     def test_missing_packages(self, tmp_path, monkeypatch):
         monkeypatch.setattr('importlib.util.find_spec', lambda name: None)

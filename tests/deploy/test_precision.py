@@ -67,10 +67,25 @@ def test_pictures_of_all_parts_of_a_list(count, monkeypatch):
     """Folders a class would otherwise give those of the first classes alone."""
     read = []
     monkeypatch.setattr(precisions, 'read_image', lambda file: read.append(file) or np.zeros((2, 3, 3), np.uint8))
-    pictures = precisions._Pictures(list(range(count)))
+    pictures = precisions._Pictures(list(range(count)), print)
     while pictures.get_next():
         pass
     assert read == np.linspace(0, count, min(count, 64), endpoint=False).astype(int).tolist()
+
+
+def test_pictures_that_cannot_be_read(tmp_path):
+    """They are left out, as predict leaves them out; without any there are no ranges."""
+    file, told = exported.layers(tmp_path / 'x.onnx'), []
+    (tmp_path / '0.jpg').write_bytes(b'no picture')
+    picture, = exported.pictures((40, 50))
+    cv2.imwrite(str(tmp_path / '1.png'), picture)
+    with pytest.raises(ValueError, match=r'None of the 1 pictures of --calibrate can be read, .*0\.jpg'):
+        lower_precision(file, 'int8', [tmp_path / '0.jpg'], told.append)
+    lower_precision(file, 'int8', [tmp_path / '0.jpg', tmp_path / '1.png'], told.append)
+    assert len(told) == 2
+    assert told[0] == told[1]
+    assert told[0].startswith(f'Left out: {tmp_path}/0.jpg (10 bytes) is damaged')
+    Runtime(file)([picture])
 
 
 def test_int8_needs_pictures_and_layers(tmp_path):

@@ -121,6 +121,21 @@ def test_the_same_in_front_of_a_model(case, tmp_path):
         np.testing.assert_array_equal(found, alone.run(['prepared'], {'pictures': rgb[None]})[0])
 
 
+@pytest.mark.parametrize(('step', 'size'), [
+    (dict(EDGE, edge='long'), (130, 1)), (dict(EDGE, edge='long', backend='cv2', interpolation='bilinear'), (1, 120)),
+    (dict(type='Resize', scale=64, keep_ratio=True), (200, 1))])
+def test_a_picture_of_which_no_pixel_is_left(step, size):
+    """The library fails, and so does the graph."""
+    model = with_preprocessor('mmpretrain', **IMAGENET, to_rgb=True)
+    cfg = config('mmpretrain', step, dict(type='Pad', size=(100, 100)))
+    picture = np.zeros((*size, 3), np.uint8)
+    with pytest.raises(Exception, match=r'.'):
+        by_the_library(ImagePipeline(cfg), model, picture)
+    ours = session(preprocess_model(make_plan(model, 3, cfg)))
+    with pytest.raises(Exception, match='out of data bounds'):
+        ours.run(['prepared'], {'pictures': picture[None]})
+
+
 def test_bicubic_of_opencv_is_off_by_one_grey_level_at_most():
     """Its vectorised code rounds in an order of its own."""
     model = with_preprocessor('mmdet', bgr_to_rgb=True)

@@ -5,6 +5,7 @@ import onnx
 import pytest
 
 from focalnet_mm.deploy import Runtime
+from focalnet_mm.deploy.preprocess.operators import Operators
 from tests.helpers import exported
 
 
@@ -97,3 +98,20 @@ def test_what_is_wrong_is_said(tmp_path):
     onnx.save(model, tmp_path / 'plain.onnx')
     with pytest.raises(ValueError, match='says nothing of task, classes, preprocess'):
         Runtime(tmp_path / 'plain.onnx')
+    # Others write properties of these names that are something else.
+    for name, value in dict(task='detect', classes='5', preprocess='{}').items():
+        model.metadata_props.add(key=name, value=value)
+    onnx.save(model, tmp_path / 'other.onnx')
+    with pytest.raises(ValueError, match='says nothing of classes: the Runtime takes'):
+        Runtime(tmp_path / 'other.onnx')
+
+
+def test_a_picture_that_the_model_fails_on(tmp_path):
+    op = Operators()
+    first = op.Slice('images', np.array([5]), np.array([6]), np.array([3]))
+    scores = op.Flatten(op.ReduceMax(op.Squeeze(first, np.array([3])), np.array([2]), keepdims=0))
+    runtime = Runtime(exported.write(tmp_path / 'x.onnx', op, dict(scores=(scores, onnx.TensorProto.FLOAT, 2)),
+                                     task='classification'))
+    assert runtime(exported.pictures((4, 9)))
+    with pytest.raises(ValueError, match=r'x\.onnx fails on pictures of 4 × 3 pixels: .*Squeeze'):
+        runtime(exported.pictures((4, 3)))

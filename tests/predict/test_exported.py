@@ -12,6 +12,7 @@ from pycocotools import mask as coco
 from focalnet_mm.cli import run as command
 from focalnet_mm.deploy import Runtime
 from focalnet_mm.predict import ExportedPredictor
+from focalnet_mm.predict import exported as exporteds
 from focalnet_mm.predict.masks import encoded
 from tests.helpers import exported
 from tests.helpers.tools import ROOT
@@ -94,6 +95,17 @@ def test_drawn(tmp_path):
     assert not drawn[12:, 35:].any()
     assert not picture.any()
     assert predictor.draw(picture, found, 0.3)[30, 50].tolist() == [0, 0, 125]
+
+
+def test_several_labels_are_drawn_where_they_hold(tmp_path, monkeypatch):
+    drawn, predictor = [], ExportedPredictor(Runtime(exported.classifier(tmp_path / 'x.onnx')))
+    monkeypatch.setattr(exporteds, 'draw_classes', lambda image, lines: drawn.append(lines))
+    picture, scores = np.zeros((4, 4, 3), np.uint8), np.array([0.1, 0.9, 0.6])
+    predictor.draw(picture, dict(scores=scores, classes=np.array([1, 0, 1])))
+    predictor.draw(picture, dict(scores=scores, classes=np.int64(1)))
+    predictor.draw(picture, dict(scores=scores))
+    numbers = [[float(line.split()[-1]) for line in lines] for lines in drawn]
+    assert numbers == [[0.6, 0.1], [0.9, 0.6, 0.1], [0.9, 0.6, 0.1]]
 
 
 def test_masks_of_boxes_are_pasted(tmp_path):

@@ -33,6 +33,9 @@ def resized(op: Operators, images: str, height: str, width: str, backend: str, i
     Returns:
         (N, height, width, C), of the type of the images.
     """
+    # The libraries fail where a narrow picture is left without a pixel, and of padding alone a model would predict.
+    height, width = (op.Add(length, op.Gather(np.array([0]), op.cast(op.Less(length, np.array([1])), np.int64)))
+                     for length in (height, width))
     return KINDS[backend, interpolation](op, images, height, width)
 
 

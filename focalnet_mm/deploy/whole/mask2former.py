@@ -159,6 +159,9 @@ def mask2former(model: Any, masks: str) -> Part:
     if with_objects and masks == 'roi':
         raise ValueError('The masks of a Mask2Former are of whole images and not of boxes: --masks paste or --masks '
                          'none.')
+    if not with_objects and not with_map:
+        raise ValueError('The test_cfg of the Mask2Former asks for nothing that its head gives: set instance_on or '
+                         'panoptic_on.')
     names, left = [], []
     if with_objects:
         names += ['boxes', 'scores', 'labels', *(['masks'] if masks == 'paste' else [])]
