@@ -45,7 +45,7 @@ class _KeyValues(argparse.Action):
             parser.error(f'{option_string} is about a config, which needs {" and ".join(MISSING)}')
         from mmengine.config import DictAction
         for value in values:
-            if '=' not in value:
+            if '=' not in value or value.startswith('='):
                 parser.error(f'{option_string} {value}: expected KEY=VALUE')
         DictAction(self.option_strings, self.dest, nargs='+')(parser, namespace, values, option_string or '')
 
@@ -82,6 +82,9 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 def settle_rank(args: argparse.Namespace) -> None:
     """Put the rank of this process where mmengine looks for it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise SystemExit('--launcher pytorch is for processes that torchrun starts: torchrun --nproc-per-node=GPUS '
+                         f'{sys.argv[0]} … --launcher pytorch.')
 
 
 @contextlib.contextmanager

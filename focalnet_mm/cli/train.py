@@ -5,6 +5,7 @@ import argparse
 from ..run.build import read_any_layout
 from ..run.checks import build_runner
 from ..run.config import load_config
+from ..run.hook_settings import check_hook_settings
 from ..run.long_run import keep_long_runs
 from ..run.machine import fit_to_machine
 from ..weights import local_file
@@ -26,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     settle_rank(args)
+    if args.resume == '':
+        parser.error('--resume is given an empty name: name a checkpoint, or nothing for the newest one')
     with in_one_sentence(parser, (Exception,)):
         cfg = load_config(args.config, args.cfg_options, args.work_dir, args.launcher)
         if args.no_validate:
@@ -46,6 +49,7 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         fit_to_machine(cfg)
 
     with in_one_sentence(parser, (Exception,), cfg):
+        check_hook_settings(cfg)
         runner, check = build_runner(cfg)
         keep_long_runs(runner, start_from)
     with in_one_sentence(parser, (Exception,), cfg, lambda: check.passed):

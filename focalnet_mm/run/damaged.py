@@ -28,6 +28,8 @@ class _Prepare:
     def __init__(self, dataset: BaseDataset, key: str, replaced: bool) -> None:
         self._prepare: Callable[[int], Any] = dataset.prepare_data
         self._info, self._key, self._replaced = dataset.get_data_info, key, replaced
+        # No other one takes the place of what is measured.
+        self._in_test = bool(dataset.test_mode)
         self._told: set[str] = set()
 
     def __call__(self, index: int) -> Any:
@@ -40,6 +42,7 @@ class _Prepare:
             told = f'{path} cannot be read: {first_line(error)}'
             if not self._replaced:
                 raise DamagedPictureError(
+                    f'{told}; replace it, or leave it out of the annotations.' if self._in_test else
                     f'{told}; replace it, leave it out of the annotations, or let another picture take the place of '
                     f'each such one with {self._key}.max_refetch=10.') from None
             if path not in self._told:

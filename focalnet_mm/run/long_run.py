@@ -16,6 +16,7 @@ from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
+from .attributes import plain_attributes, set_attributes
 from .batches import EndlessBatches, SeededBatches, begin_anew, seed_batches
 from .build import unwrap
 from .companions import CompanionHook, Exchange
@@ -44,9 +45,10 @@ class LongRunHook(WholeCheckpointHook):
     by itself. All settings of ``CheckpointHook`` remain and mean the same. Beside what :class:`WholeCheckpointHook`
     does:
 
-    - A resumed run equals the one without a break: random states, the place in the data, pending gradients and a
-      validation that was due are restored. For that the augmentation of each item depends on the seed, the process and
-      the step alone where the data loader has workers. Each process draws other random numbers.
+    - A resumed run equals the one without a break: random states, the place in the data, pending gradients, what the
+      model counts beside its tensors, and a validation that was due are restored. For that the augmentation of each
+      item depends on the seed, the process and the step alone where the data loader has workers. Each process draws
+      other random numbers.
     - Signals end the run after the step, with a checkpoint and the status 128 + the signal; a second SIGINT ends it at
       once.
     - A loss that stays NaN or infinite ends the run, and such weights never become a checkpoint.
@@ -84,11 +86,13 @@ class LongRunHook(WholeCheckpointHook):
         self._odd = frozenset[str]()
         self._stop, self._handlers = Stop(), contextlib.ExitStack()
         self._exchanges: list[Exchange] = []
+        # Those of the model before the training.
+        self._attributes: dict[str, Any] | None = None
 
     def before_run(self, runner: Runner) -> None:
         super().before_run(runner)
         # Behind this one, whatever their priority: what hooks before it change in a step belongs to the step.
-        for hook in [hook for hook in runner.hooks if type(hook) is CheckpointHook]:
+        for hook in [hook for hook in runner.hooks if type(hook) in (CheckpointHook, LongRunHook) and hook is not self]:
             runner.hooks.remove(hook)
             runner.hooks.insert(runner.hooks.index(self) + 1, CompanionHook(hook, self))
         self._exchanges = self._exchanges or [Exchange(hook) for hook in runner.hooks if isinstance(hook, EMAHook)]
@@ -97,6 +101,7 @@ class LongRunHook(WholeCheckpointHook):
         super().before_train(runner)
         loop = runner.train_loop
         self._odd = frozenset(nonfinite_parameters(unwrap(runner.model)))
+        self._attributes = plain_attributes(unwrap(runner.model))
         for split, each in (('train', loop), ('val', runner.val_loop)):
             tell_damaged(getattr(getattr(each, 'dataloader', None), 'dataset', None), f'{split}_dataloader.dataset',
                          runner.cfg)
@@ -122,6 +127,7 @@ class LongRunHook(WholeCheckpointHook):
         restore_gradients(runner, state)
         set_sampler_seed(runner, state)
         restore_random(runner, state)
+        set_attributes(unwrap(runner.model), state.get('attributes') or {})
         if not self._validated and self._is_due(runner):
             runner.logger.info('The run ended in or before a validation, which is made up for.')
             runner.val_loop.run()
@@ -185,7 +191,8 @@ class LongRunHook(WholeCheckpointHook):
     def state_of(self, runner: Runner) -> dict[str, Any]:
         """What a checkpoint notes of the run, and all that a resumed one needs. All processes take part."""
         before = self._before_val if self._neutral or not self._validated else None
-        return collect_state(runner, self._run.name, self._over, self._validated, before, self._metrics)
+        return collect_state(runner, self._run.name, self._over, self._validated, before, self._metrics,
+                             self._attributes)
 
     def may_save(self, real: Any, meta: dict) -> bool:
         """Whether what would be saved are finite numbers. All processes take part.

@@ -33,6 +33,10 @@ class AnotherModelError(ValueError):
     """A checkpoint is whole, and of another model."""
 
 
+class EarlierRunError(ValueError):
+    """A checkpoint is whole, and of an earlier run in the folder."""
+
+
 class Run(NamedTuple):
     """The run that a work dir belongs to."""
 
@@ -80,9 +84,10 @@ def find_newest(work_dir: str | os.PathLike, folder: str | os.PathLike, template
 
     Raises:
         AnotherModelError: There is none, but whole ones of another model.
+        EarlierRunError: There is none, but whole ones of an earlier run in the folder.
         CodeError: One of them holds objects of classes that the program has not allowed.
     """
-    run = Run.read(work_dir)
+    run, earlier = Run.read(work_dir), None
     passed_over, steps, others = list[str](), dict[Path, int](), list[Exception]()
     for path in candidates(work_dir, folder, template):
         try:
@@ -96,6 +101,8 @@ def find_newest(work_dir: str | os.PathLike, folder: str | os.PathLike, template
             raise CodeError(f'{error} {ALLOW}') from None
         except (OSError, ValueError) as error:
             passed_over.append(str(error))
+            if isinstance(error, EarlierRunError):
+                earlier = error
     for path in sorted(steps, key=lambda path: (steps[path], path.name), reverse=True):
         try:
             check_resumable(path, model, optimizer)
@@ -107,6 +114,9 @@ def find_newest(work_dir: str | os.PathLike, folder: str | os.PathLike, template
     for other in others:
         if isinstance(other, AnotherModelError):
             raise other
+    if earlier is not None:
+        raise EarlierRunError(f'{earlier} This run has no whole checkpoint: to start it anew, which writes over those '
+                              'of the same names, leave --resume out.')
     return Found(None, passed_over)
 
 
@@ -209,5 +219,5 @@ def _check(content: Any, path: Path, run: Run | None, optimizer: bool) -> None:
     noted = content.get(STATE) or {}
     name = noted.get('run') if isinstance(noted, Mapping) else None
     if run is not None and name != run.name and (name is not None or path.name in run.earlier):
-        raise ValueError(f'{path} is of an earlier run in this folder: to go on with that one, name it in --resume '
-                         f'{path}.')
+        raise EarlierRunError(f'{path} is of an earlier run in this folder: to go on with that one, name it in '
+                              f'--resume {path}.')

@@ -13,6 +13,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch.nn.parallel import DistributedDataParallel
 
+from .attributes import changed_attributes
 from .build import unwrap
 from .randomness import random_states, seed_everything, set_random_states
 
@@ -20,7 +21,8 @@ __all__ = ['collect_state', 'restore_gradients', 'restore_random', 'restore_stop
 
 
 def collect_state(runner: Runner, run: str, over: int, validated: bool, states: Mapping[str, Any] | None = None,
-                  metrics: Mapping[str, Any] | None = None) -> dict[str, Any]:
+                  metrics: Mapping[str, Any] | None = None, attributes: Mapping[str, Any] | None = None,
+                  ) -> dict[str, Any]:
     """The state of a run. All processes take part.
 
     Args:
@@ -30,17 +32,19 @@ def collect_state(runner: Runner, run: str, over: int, validated: bool, states: 
         validated: Whether the validation that is due here is over.
         states: The random states to note, by default those of now.
         metrics: Those of the validation that is over, which hooks that end a training look at last.
+        attributes: Those of the model before the training, as :func:`~.attributes.plain_attributes` gives them.
 
     Returns:
         Plain values and tensors: the random states of each process, the seed of the sampler, the gradients that await
-        the next update, and what hooks that end a training have seen.
+        the next update, what hooks that end a training have seen, and what the model has changed beside its tensors.
     """
     scores = {name: float(value) for name, value in (metrics or {}).items() if isinstance(value, (
         int, float, np.number)) or (isinstance(value, torch.Tensor) and value.numel() == 1)}
     return dict(run=run, over=over, validated=validated, random=all_gather_object(dict(states or random_states())),
                 sampler_seed=getattr(_sampler(runner), 'seed', None), gradients=_gradients(runner),
                 stopping=[(hook.wait_count, float(hook.best_score)) for hook in _stopping(runner)],
-                metrics=scores if validated else {})
+                metrics=scores if validated else {}, attributes=changed_attributes(
+                    unwrap(runner.model), attributes) if attributes is not None else {})
 
 
 def restore_random(runner: Runner, state: Mapping[str, Any]) -> None:

@@ -50,12 +50,22 @@ def unread_keys(cfg: Config, options: Mapping[str, Any]) -> list[str]:
     for key in cfg:
         # Pipelines and parts of a config often have names that resemble a key.
         close = _CLOSEST if isinstance(cfg[key], (Mapping, list, tuple)) else _CLOSE
-        near = difflib.get_close_matches(key, _READ, n=1, cutoff=close)
+        near = difflib.get_close_matches(key, _READ, n=1, cutoff=close) or [
+            known for known in _READ if _is_slip(key, known)]
         # mmdet's own configs have `_data_root` and `data_root_07`, which are no mistakes.
         if key not in _READ and key not in named and near and not (
                 key.startswith(f'{near[0]}_') or key.endswith(f'_{near[0]}')):
             told.append(_told(key, cfg))
     return told
+
+
+def _is_slip(key: str, known: str) -> bool:
+    """Whether one letter is another one, or two letters have changed places."""
+    places = [i for i, (first, second) in enumerate(zip(key, known)) if first != second]
+    if len(key) != len(known) or not (key + known).replace('_', '').isalpha():
+        return False
+    return len(places) == 1 or (len(places) == 2 and places[1] == places[0] + 1 and (
+        key[places[0]], key[places[1]]) == (known[places[1]], known[places[0]]))
 
 
 def _told(key: str, cfg: Config) -> str:

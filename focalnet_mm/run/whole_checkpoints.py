@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import tempfile
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -53,7 +55,7 @@ class WholeCheckpointHook(CheckpointHook):
         **settings: Those of ``CheckpointHook``.
 
     Raises:
-        UnsavedError: The last checkpoint of the training could not be written.
+        UnsavedError: The folder cannot be written to, or the last checkpoint of the training could not be written.
         ValueError: The checkpoint to resume is damaged, holds weights only, or is of another model.
     """
 
@@ -84,6 +86,7 @@ class WholeCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         if self._is_whole(runner) and is_main_process():
+            self._try_folder()
             remove_drafts(self.out_dir)
         self._noted = False
         self._settle_run(runner)
@@ -91,6 +94,18 @@ class WholeCheckpointHook(CheckpointHook):
         # A process may have been killed before it removed them.
         self._replaced = list((self._resumed or {}).get('replaced', ()))
         self._remove_replaced(runner)
+
+    def _try_folder(self) -> None:
+        """Find out before the first epoch, and not after the last one, that nothing can be written."""
+        try:
+            Path(self.out_dir).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.out_dir):
+                pass
+        except OSError as error:
+            # What is full now may be emptied until then.
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE):
+                raise UnsavedError(f'Checkpoints cannot be written to {self.out_dir}: {error.strerror or error}; name '
+                                   'another folder with default_hooks.checkpoint.out_dir or --work-dir.') from None
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         # The best ones hold weights only, and those of other hooks have notes of their own.
@@ -207,6 +222,10 @@ class WholeCheckpointHook(CheckpointHook):
             runner.logger.error(f'last_checkpoint in {runner.work_dir} could not be written: {error}')
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        unknown = [key for key in self.key_indicators if key != 'auto' and key not in metrics] if self.save_best else []
+        if unknown and metrics:
+            raise StoppedRunError(f'default_hooks.checkpoint.save_best names {unknown[0]!r}, which the validation does '
+                                  f'not measure: take any of {", ".join(metrics)}.')
         if not self.save_best or not self._is_whole(runner):
             super()._save_best_checkpoint(runner, metrics)
             return
@@ -282,7 +301,7 @@ class WholeCheckpointHook(CheckpointHook):
             if there:
                 runner.logger.warning(
                     f'{self.out_dir} holds checkpoints of an earlier run: {", ".join(there)}. This one starts anew and '
-                    'writes over those of the same names; --resume would go on with them.')
+                    'writes over those of the same names; --resume CHECKPOINT would go on with one of them.')
         else:
             name = self._resumed.get('run') or (noted.name if noted else uuid.uuid4().hex)
             self._run = noted if noted and noted.name == name else Run(

@@ -4,7 +4,12 @@ import pytest
 
 from tests.helpers import wrong_commands
 
-SPREAD = ('train @', 'train @/x.png', 'train @/config.py --cfg-options lr', 'train @/config.py --work-dir @/x.png',
+SPREAD = ('train @', 'train @/x.png', 'train @/config.py --cfg-options lr', 'train @/config.py --cfg-options =3',
+          'train @/config.py --resume=', 'train @/config.py --launcher pytorch',
+          'train @/config.py --cfg-options default_hooks.checkpoint.intervall=2',
+          'train @/config.py --cfg-options default_hooks.checkpoint.out_dir=@/x.png',
+          'train @/config.py --cfg-options default_hooks.checkpoint.save_best=acuracy/top1',
+          'train @/config.py --work-dir @/x.png',
           'train @/config.py --cfg-options optim_wrapper.optimizer.type=AdanW',
           'train @/config.py --cfg-options train_dataloader.sampler.type=DefaultSample',
           'train @/config.py --cfg-options train_cfg.max_epochs=many', 'train @/config.py --epochs 3',

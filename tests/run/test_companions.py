@@ -7,8 +7,9 @@ import pytest
 import torch
 from mmengine.hooks import CheckpointHook, EMAHook
 
-from focalnet_mm.run.companions import Exchange
+from focalnet_mm.run.companions import CompanionHook, Exchange
 from focalnet_mm.run.diverging import DivergedError
+from focalnet_mm.run.long_run import LongRunHook
 from tests.helpers.long_runs import STEPS, Kill, KilledError, different, files, long_run, tensors
 
 
@@ -40,6 +41,23 @@ class TestAnotherCheckpointHook:
         assert started == [newest] == [(step - 1) // 2 * 2]
         assert not different(tensors(resumed), tensors(runner))
         assert set(files(tmp_path / 'b')) >= set(files(tmp_path / 'a'))
+
+    def test_two_of_ours(self, tmp_path):
+        """Both in one config: the second one is a companion too."""
+        def run(work_dir, **settings):
+            runner = long_run(work_dir, **settings)
+            runner.register_hook(LongRunHook(interval=2, by_epoch=False))
+            return runner
+
+        runner = run(tmp_path / 'a')
+        runner.train()
+        with pytest.raises(KilledError):
+            run(tmp_path / 'b', kill=Kill(step=7)).train()
+        resumed = run(tmp_path / 'b', resume=True)
+        resumed.train()
+        assert not different(tensors(resumed), tensors(runner))
+        kinds = [type(hook) for hook in resumed.hooks if isinstance(hook, CheckpointHook)]
+        assert kinds == [LongRunHook, CompanionHook]
 
     def test_what_is_left_is_what_mmengine_leaves(self, tmp_path):
         found = []

@@ -248,6 +248,12 @@ class TestDamagedPictures:
                                                       r'load image: 3; replace it, .*train_dataloader\.dataset\.max_'):
             runner.train()
 
+    def test_of_a_validation(self, tmp_path):
+        """No other one takes the place of what is measured, whatever ``max_refetch`` is."""
+        val = dict(dataset=dict(type='Points', noise=False, damaged=(3,), test_mode=True, max_refetch=10))
+        with pytest.raises(DamagedPictureError, match=r'replace it, or leave it out of the annotations\.$'):
+            long_run(tmp_path, val=val).train()
+
     def test_or_are_replaced(self, tmp_path, log_of):
         runner = long_run(tmp_path, data=dict(damaged=(3, 5), max_refetch=10))
         told = log_of(runner)

@@ -39,6 +39,8 @@ def test_options_that_are_read(key, cfg):
 
 @pytest.mark.parametrize(('line', 'meant'), [
     ("load_form = 'x.pth'", 'load_form: did you mean load_from?'), ('randomnes = dict(seed=1)', 'randomnes: did you'),
+    ('train_cgf = dict(max_epochs=2)', 'train_cgf: did you mean train_cfg?'),
+    ('val_evaluater = dict()', 'val_evaluater: did you mean val_evaluator?'),
     ("test_pipelin = []", None), ('lr = 1e-3', None), ("work_dirs = 'x'", 'work_dirs: did you mean work_dir?')])
 def test_files(line, meant, tmp_path, log):
     """Whose own variables are nobody's business."""

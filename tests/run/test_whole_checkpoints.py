@@ -136,17 +136,22 @@ class TestResume:
         check_resumable(work_dir / 'epoch_1.pth', model)
 
     def test_an_earlier_run_in_the_folder(self, work_dir, log_of):
-        """Killed before its first checkpoint, a new run is not taken for the old one."""
+        """Killed before its first checkpoint, a new run is not taken for the old one, nor written over it."""
         runner = long_run(work_dir, kill=Kill(step=2), **ALL)
         told = log_of(runner)
         with pytest.raises(KilledError):
             runner.train()
         assert any(f'{work_dir} holds checkpoints of an earlier run: epoch_1.pth, epoch_2.pth.' in line
                    for line in told)
+        with pytest.raises(ValueError, match=rf'epoch_2\.pth is of an earlier run .*, name it in --resume {work_dir}/'
+                           r'epoch_2\.pth\. This run has no whole checkpoint: to start it anew'):
+            resume(work_dir, log_of)
+        # Once it has one of its own, that is taken, and the others are told of.
+        with pytest.raises(KilledError):
+            long_run(work_dir, kill=Kill(step=STEPS + 1), **ALL).train()
         taken, told, _ = resume(work_dir, log_of)
-        assert taken is None
-        assert [line.endswith(f'name it in --resume {work_dir}/epoch_{i}.pth.') for i, line in enumerate(told, 1)] == [
-            True, True]
+        assert taken == str(work_dir / 'epoch_1.pth')
+        assert [line.endswith(f'name it in --resume {work_dir}/epoch_2.pth.') for line in told] == [True]
         assert torch.load(work_dir / 'epoch_2.pth', weights_only=False)['meta']['iter'] == 2 * STEPS
 
     def test_a_run_of_mmengine_s_own_hook(self, tmp_path, log_of):
