@@ -70,12 +70,9 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
     with _quiet():
         chosen = exportable(model, part, to, masks)
         takes, facts = describe_inputs(model, channels, cfg)
-    if chosen.formats and to not in chosen.formats:
-        raise ValueError(f'The {_named(model)} cannot be written as {to}, which keeps no choice of points in images of '
-                         f'any size: try --to {" or --to ".join(chosen.formats)}, or --part backbone.')
+    _check_format(chosen, to, model)
     plan = plan_of(model, chosen, to, channels, cfg, how)
-    if masks != MASKS[0] and not any('masks' in name for name in chosen.names) and masks != 'none':
-        tell(f'--masks {masks} changes nothing: what is written returns {", ".join(chosen.names)}, and no masks.')
+    _tell_idle(masks, chosen, tell)
     if plan:
         takes, facts = RGB, dict(preprocess=plan, precision=how.precision, pipeline=facts['pipeline'])
     facts.update(chosen.facts, input=takes, part=part, left=chosen.left, **_classes(model))
@@ -98,6 +95,17 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
             os.replace(path, file.with_name(path.name))
     tell(f'{file}: takes {takes}; returns {", ".join(chosen.names)}. {chosen.left}')
     return float(np.max([found.difference for found in compared]))
+
+
+def _check_format(chosen: Part, to: str, model: nn.Module) -> None:
+    if chosen.formats and to not in chosen.formats:
+        raise ValueError(f'The {_named(model)} cannot be written as {to}, which keeps no choice of points in images of '
+                         f'any size: try --to {" or --to ".join(chosen.formats)}, or --part backbone.')
+
+
+def _tell_idle(masks: str, chosen: Part, tell: Callable[[str], None]) -> None:
+    if masks == 'roi' and not any('masks' in name for name in chosen.names):
+        tell(f'--masks roi changes nothing: what is written returns {", ".join(chosen.names)}, and no masks.')
 
 
 def _check_free(file: Path, force: bool) -> None:

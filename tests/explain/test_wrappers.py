@@ -29,6 +29,7 @@ class NoChange(BaseTTAModel):
 @pytest.fixture(scope='module')
 def detector():
     from mmengine.registry import init_default_scope
+    pytest.importorskip('mmdet')
     init_default_scope('mmdet')
     model = MODELS.build(dict(
         type='GFL', backbone=dict(THIN, out_indices=(0, 1, 2, 3)), **HEADS,

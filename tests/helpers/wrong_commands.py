@@ -45,7 +45,7 @@ LINES = {
     'train @/config.py --launcher pytorch': 'is for processes that torchrun starts',
     'train @/config.py --cfg-options default_hooks.checkpoint.intervall=2': 'did you mean interval?',
     'train @/config.py --cfg-options default_hooks.checkpoint.filename_tmpl=a_{}_{}.pth': 'one place for the number',
-    'train @/config.py --cfg-options default_hooks.checkpoint.out_dir=@/x.png': r'Checkpoints cannot be written to .*x\.png',
+    'train @/config.py --cfg-options default_hooks.checkpoint.out_dir=@/x.png': r'cannot be written to .*x\.png',
     'train @/config.py --cfg-options default_hooks.checkpoint.save_best=acuracy/top1': 'take any of accuracy/top1',
     'train @/config.py --cfg-options train_cfg.val_interval=0': 'val_interval is 0, expected a whole number from 1 up',
     'train @/config.py --cfg-options model.head.type=LinearClsHed': 'did you mean LinearClsHead?',

@@ -216,6 +216,7 @@ class TestFlags:
         assert cfg.visualizer.get('save_dir') == ('/x/y' if scope == 'mmseg' else None)
 
     def test_show(self):
+        pytest.importorskip('mmdet')
         cfg = self.config('mmdet')
         draw_predictions(cfg, None, show=True, wait_time=0.5)
         assert cfg.default_hooks.visualization == dict(
