@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, compose, helper
+from onnx import TensorProto, helper
 
 from .operators import Operators
 from .steps import RESIZES, STEPS, prepared
@@ -43,7 +44,6 @@ def preprocess_model(plan: Mapping[str, Any], opset: int = 18, ir_version: int =
         (N, C, h, w) in float32, and of which the shapes alone count ``inside`` (h', w'), ``original`` (H, W) and
         ``resized`` (h'', w'').
     """
-    # onnx.compose would leave out what branches refer to outside of them.
     op = Operators(prefix=prefix)
     # The one node that takes the input, whose name changes in front of a model; branches refer to what it gives.
     images = op.Identity('pictures')
@@ -77,17 +77,30 @@ def prepend(file: Path, plan: Mapping[str, Any]) -> None:
     # Weights in a file of their own stay there.
     model = onnx.load(file, load_external_data=False)
     opset = next(entry.version for entry in model.opset_import if not entry.domain)
-    before = preprocess_model(plan, opset, model.ir_version, PREFIX)
-    taken = {value.name for value in model.graph.input}
-    joined = [(f'{PREFIX}prepared', 'images'), *((f'{PREFIX}{name}', name) for name in CARRIERS if name in taken)]
-    # merge_models would look for weights in the folder that one stands in.
-    graph = compose.merge_graphs(before.graph, model.graph, joined,
-                                 outputs=[value.name for value in model.graph.output])
-    for node in graph.node:
-        node.input[:] = ['images' if name == 'pictures' else name for name in node.input]
-    graph.input[0].name = 'images'
-    model.graph.CopyFrom(graph)
+    before = preprocess_model(plan, opset, model.ir_version, PREFIX).graph
+    before.input[0].name = 'images'
+    _rename(before.node, {'pictures': 'images'})
+    graph, given = model.graph, {'images': f'{PREFIX}prepared', **{name: f'{PREFIX}{name}' for name in CARRIERS}}
+    _rename(graph.node, given)
+    # onnx.compose would leave out what only branches and bodies of loops take of the graph around them.
+    nodes, inputs = list(graph.node), [value for value in graph.input if value.name not in given]
+    for field, values in ((graph.node, [*before.node, *nodes]), (graph.input, [before.input[0], *inputs])):
+        kept = [copy.deepcopy(value) for value in values]
+        del field[:]
+        field.extend(kept)
+    graph.initializer.extend(before.initializer)
     onnx.save(model, file)
+
+
+def _rename(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> None:
+    """Give the values that nodes take, and those in their branches and bodies, other names."""
+    for node in nodes:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        for attribute in node.attribute:
+            for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField('g') else [])):
+                _rename(graph.node, names)
+                for value in graph.output:
+                    value.name = names.get(value.name, value.name)
 
 
 def _carrier(op: Operators, images: str) -> str:
