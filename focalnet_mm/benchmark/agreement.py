@@ -150,7 +150,7 @@ def networks(device: str = 'cpu', **settings: Any) -> tuple[FocalNet, FocalNet]:
     reference = FocalNet('tiny-lrf', implementation='reference', **{
         **dict(embed_dims=8, depths=(1, 1), focal_levels=2, focal_windows=3, out_indices=(0, 1)), **settings})
     for name, parameter in reference.named_parameters():
-        nn.init.normal_(parameter, mean=float('norm' in name and 'weight' in name), std=0.3, generator=generator)
+        parameter.data.normal_(float('norm' in name and 'weight' in name), 0.3, generator=generator)
     fused = copy.deepcopy(reference)
     fused.implementation = 'triton'
     return reference.to(device), fused.to(device)

@@ -146,7 +146,8 @@ def _session(file: Path, providers: Sequence[str | tuple[str, Mapping[str, Any]]
     # Its own errors have no common class but Exception.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [''])[0]
-        if 'xternal' in reason:
+        # The second is what 1.23 says.
+        if 'xternal' in reason or 'cannot get file size' in reason:
             reason = (f'its weights are in a file of their own, which is not there or not whole ({reason}): copy both, '
                       'under the names that they were written with')
         raise ValueError(f'{file} could not be opened by onnxruntime {onnxruntime.__version__}: {reason}') from error

@@ -15,7 +15,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_flatten, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..run.build import build_model
@@ -102,7 +102,7 @@ class _WithoutContent(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        inputs = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, torch.Tensor)]
         if not any(_is_map(tensor) for tensor in inputs):
             return func(*args, **kwargs)
         if func._schema.is_mutable:

@@ -1,17 +1,17 @@
 """What the benchmark does on a GPU, as far as a machine without one shows."""
 
-import importlib.util
 import sys
 
 import pytest
 
+from focalnet_mm.backbone.compute.needs import _has_triton
 from focalnet_mm.benchmark.agreement import Agreement
 from focalnet_mm.benchmark.models import BUILDERS, OURS, default_models
 from focalnet_mm.benchmark.report import agreement_table
 from focalnet_mm.cli import benchmark
 from tests.helpers.tools import ROOT
 
-needs_triton = pytest.mark.skipif(importlib.util.find_spec('triton') is None, reason='triton is not installed')
+needs_triton = pytest.mark.skipif(not _has_triton(), reason='triton 3.6 or later is not installed')
 
 
 def test_models_by_device():

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
@@ -11,8 +12,12 @@ from focalnet_mm.deploy import precision as precisions
 from focalnet_mm.deploy.precision import lower_precision
 from tests.helpers import exported
 
+quantises = pytest.mark.skipif(onnxruntime.__version__.startswith('1.23.'),
+                               reason='the tools of onnxruntime 1.23 end in an error where they quantise')
 
-@pytest.mark.parametrize(('precision', 'share', 'tolerance'), [('fp16', 2, 2e-3), ('int8', 4, 0.05)])
+
+@pytest.mark.parametrize(('precision', 'share', 'tolerance'), [
+    ('fp16', 2, 2e-3), pytest.param('int8', 4, 0.05, marks=quantises)])
 def test_beside_float32(precision, share, tolerance, tmp_path):
     file = exported.layers(tmp_path / 'x.onnx')
     pictures = exported.pictures((40, 50), (33, 20), (64, 64))
@@ -31,6 +36,7 @@ def test_beside_float32(precision, share, tolerance, tmp_path):
     assert 1e-7 < difference < tolerance
 
 
+@quantises
 def test_biases_that_layers_share(tmp_path):
     """onnxruntime would call its copy of the first bias as the value behind it is called."""
     file = exported.layers(tmp_path / 'x.onnx')
@@ -73,6 +79,7 @@ def test_pictures_of_all_parts_of_a_list(count, monkeypatch):
     assert read == np.linspace(0, count, min(count, 64), endpoint=False).astype(int).tolist()
 
 
+@quantises
 def test_pictures_that_cannot_be_read(tmp_path):
     """They are left out, as predict leaves them out; without any there are no ranges."""
     file, told = exported.layers(tmp_path / 'x.onnx'), []

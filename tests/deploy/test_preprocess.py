@@ -10,6 +10,7 @@ from onnx import helper
 from torch import nn
 
 from focalnet_mm.deploy.preprocess import compare_with_pipeline, make_plan, prepend, preprocess_model
+from focalnet_mm.releases import HAS_EXPORT
 from focalnet_mm.run.images import ImagePipeline
 from tests.deploy.test_inputs import with_preprocessor
 
@@ -75,7 +76,8 @@ CASES = {
                                               interpolation='bicubic')], dict(**IMAGENET, to_rgb=True)),
 }
 
-
+floats = pytest.mark.skipif(
+    onnxruntime.__version__.startswith('1.23.'), reason='onnxruntime 1.23 fails on images of floats once it optimises')
 FLOATS = [KEEP], [dict(KEEP, interpolation='bicubic'), dict(type='Pad', size_divisor=32)], [
     dict(type='Resize', scale_factor=0.5), dict(type='CenterCrop', crop_size=30)], []
 
@@ -91,6 +93,7 @@ def compare(model, cfg, tolerance):
         yield expected
 
 
+@floats
 @pytest.mark.parametrize('steps', FLOATS)
 def test_floats_are_not_rounded(steps):
     """Behind ``to_float32``, as in mmdet's Mask2Former, OpenCV resizes in floating point."""
@@ -153,6 +156,7 @@ def test_bicubic_of_opencv_is_off_by_one_grey_level_at_most():
         assert (difference > 0).mean() < 0.06
 
 
+@pytest.mark.skipif(not HAS_EXPORT, reason='PyTorch 2.7 and later write ONNX by dynamo')
 def test_joined_to_a_model(tmp_path):
     """The model's own inputs, outputs and facts stay; the carriers have the sizes."""
     class Net(nn.Module):
@@ -242,6 +246,7 @@ def test_a_ratio_that_is_not_kept_is_seen(factor):
         compare_with_pipeline(plan, model, cfg)
 
 
+@floats
 @pytest.mark.parametrize(('steps', 'refused'), [
     ([KEEP], False), ([dict(type='Resize', scale_factor=0.7)], False),
     ([KEEP, dict(type='Pad', size_divisor=32)], False), ([KEEP, dict(type='Pad', pad_to_square=True)], False),

@@ -127,9 +127,9 @@ def _spread(model, *embeddings):
     """Weights of which no two queries are alike."""
     generator = torch.Generator().manual_seed(1)
     for embedding in embeddings:
-        nn.init.normal_(embedding.weight, std=2, generator=generator)
+        embedding.weight.data.normal_(std=2, generator=generator)
     for conv in model.backbone.convs:
-        nn.init.normal_(conv.weight, std=conv.weight[0].numel() ** -0.5, generator=generator)
+        conv.weight.data.normal_(std=conv.weight[0].numel() ** -0.5, generator=generator)
 
 
 def blobs(count, height, width, seed=0):

@@ -12,6 +12,7 @@ from focalnet_mm import FocalModulation, FocalNet
 from focalnet_mm.backbone.block import Block
 from focalnet_mm.backbone.compute import choose
 from focalnet_mm.backbone.compute.cpu.block import _block, _block_backward
+from focalnet_mm.releases import HAS_OPERATORS
 
 SHALLOW = dict(embed_dims=8, depths=(1, 1, 2, 1))
 SETTINGS = {
@@ -24,7 +25,7 @@ SETTINGS = {
         embed_dims=5, depths=(1, 1, 1, 1), focal_levels=(1, 2, 3, 4), focal_windows=(13, 1, 9, 3),
         focal_factor=(2, 4, 0, 2))),
 }
-TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 2e-5}
 
 
 def pair(name, dtype=torch.float64, **settings):
@@ -144,6 +145,7 @@ def operator_arguments(block, x):
     return given[0]
 
 
+@pytest.mark.skipif(not HAS_OPERATORS, reason='blocks learn through operators, which PyTorch 2.4 and later have')
 class TestOperator:
 
     @pytest.mark.parametrize('levels', range(5))
@@ -249,6 +251,7 @@ class TestOperator:
 
 class TestChoice:
 
+    @pytest.mark.skipif(not HAS_OPERATORS, reason='blocks learn through operators, which PyTorch 2.4 and later have')
     def test_by_device_and_dtype(self):
         x = torch.zeros(1, 3, 8, 8)
         assert choose('auto', x) == ('channels_last' if torch.backends.mkldnn.enabled else 'reference')
