@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from focalnet_mm import FocalNet
+from focalnet_mm.releases import HAS_SAFE_GLOBALS
 from tests.helpers.forked import two_ranks
 
 SHALLOW = dict(embed_dims=16, depths=(1, 1, 2, 1))
@@ -73,6 +74,7 @@ def test_counters_say_what_the_paper_says(count, arch, expected):
     assert found == pytest.approx(expected, rel=0.01)
 
 
+@pytest.mark.skipif(not HAS_SAFE_GLOBALS, reason='the releases of PEFT and torchao that are there need PyTorch 2.5')
 class TestPeft:
     """Adapters beside the same network with the adapters merged into its weights."""
 
@@ -101,6 +103,7 @@ class TestPeft:
                 torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.skipif(not HAS_SAFE_GLOBALS, reason='the releases of PEFT and torchao that are there need PyTorch 2.5')
 class TestQuantised:
 
     @pytest.mark.parametrize('config', ['Int8WeightOnlyConfig', 'Int8DynamicActivationInt8WeightConfig'])

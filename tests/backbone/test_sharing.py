@@ -6,6 +6,7 @@ from torch import nn
 
 from focalnet_mm import FocalNet
 from focalnet_mm.backbone import block as block_module
+from focalnet_mm.releases import HAS_OPERATORS
 
 SETTINGS = dict(arch=dict(embed_dims=8, depths=(2, 1), focal_levels=2, focal_windows=3))
 
@@ -112,7 +113,8 @@ def test_what_was_replaced_since(monkeypatch):
         agree(default(images()), reference(images()))
 
 
-@pytest.mark.parametrize('settings', [{}, dict(layer_scale_init_value=0.5), dict(post_norm=True)])
+@pytest.mark.parametrize('settings', [{}, dict(layer_scale_init_value=0.5), pytest.param(
+    dict(post_norm=True), marks=pytest.mark.skipif(not HAS_OPERATORS, reason='PyTorch 2.1 draws other numbers there'))])
 def test_stochastic_depth_under_autocast(settings):
     arch = {**SETTINGS['arch'], **settings}
     found = []

@@ -86,6 +86,8 @@ def test_odd_folder(odd_folder, weights, tmp_path, predict):
 @pytest.mark.parametrize(('name', 'tolerance'), [('below/cmyk.JPG', 12), ('deep.png', 0), ('below/moving.gif', 40)])
 def test_colours_are_kept(odd_folder, name, tolerance):
     """A GIF has 256 colours, JPEG loses some."""
+    if name.endswith('.gif') and cv2.__version__ < '4.12':
+        pytest.skip('OpenCV reads no GIF before 4.12')
     difference = np.abs(read_image(odd_folder / name).astype(int) - photo().astype(int))
     assert difference.mean() <= tolerance / 2
 

@@ -151,6 +151,7 @@ class Forward(Pass):
         if self.tensors.scales:
             branch = self.tensors.scales[i] * branch
         if self.drops:
-            torch.addcmul(base, branch, self.drops[i][piece], out=out)
+            # Of several data types PyTorch 2.1 ends in an internal error.
+            torch.addcmul(*(part.to(out.dtype) for part in (base, branch, self.drops[i][piece])), out=out)
         else:
             torch.add(base, branch, out=out)
