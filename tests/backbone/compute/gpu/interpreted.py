@@ -20,7 +20,7 @@ from focalnet_mm.backbone.compute.gpu.launches import launch
 from focalnet_mm.benchmark import traffic
 from focalnet_mm.benchmark.agreement import DTYPES, Drawn, agreements, draw, error, evaluate, excess, networks
 
-SWEEP = 25
+SWEEP = 15
 #: Data types of the map and of the layers, which differ under autocast.
 COMPUTED = [*((dtype, dtype) for dtype in DTYPES), *((torch.float32, low) for low in DTYPES[1:])]
 
