@@ -46,7 +46,6 @@ LINES = {
     'train @/config.py --cfg-options default_hooks.checkpoint.intervall=2': 'did you mean interval?',
     'train @/config.py --cfg-options default_hooks.checkpoint.filename_tmpl=a_{}_{}.pth': 'one place for the number',
     'train @/config.py --cfg-options default_hooks.checkpoint.out_dir=@/x.png': r'cannot be written to .*x\.png',
-    'train @/config.py --cfg-options default_hooks.checkpoint.save_best=acuracy/top1': 'take any of accuracy/top1',
     'train @/config.py --cfg-options train_cfg.val_interval=0': 'val_interval is 0, expected a whole number from 1 up',
     'train @/config.py --cfg-options model.head.type=LinearClsHed': 'did you mean LinearClsHead?',
     'train @/config.py --cfg-options optim_wrapper.optimizer.type=AdanW': 'did you mean Ada',
@@ -63,6 +62,8 @@ LINES = {
     'train @/config.py --cfg-options train_dataloader.num_workers=-1': 'num_workers',
     'train @/config.py --cfg-options train_dataloader.persistent_workers=True': 'persistent_workers',
     'train @/config.py --cfg-options default_scope=mmdett': 'is not known to',
+    # Which trains, and so registers what the line before must not find.
+    'train @/config.py --cfg-options default_hooks.checkpoint.save_best=acuracy/top1': 'take any of accuracy/top1',
     'train @/config.py --cfg-options model.head.num_classes=7': 'head has 7 classes',
     'train @/config.py --cfg-options load_from=@/nowhere.pth': r'nowhere\.pth does not exist',
     'train @/config.py --cfg-options load_from=@/x.png': 'damaged or not',
