@@ -8,7 +8,6 @@ SPREAD = ('train @', 'train @/x.png', 'train @/config.py --cfg-options lr', 'tra
           'train @/config.py --resume=', 'train @/config.py --launcher pytorch',
           'train @/config.py --cfg-options default_hooks.checkpoint.intervall=2',
           'train @/config.py --cfg-options default_hooks.checkpoint.out_dir=@/x.png',
-          'train @/config.py --cfg-options default_hooks.checkpoint.save_best=acuracy/top1',
           'train @/config.py --work-dir @/x.png',
           'train @/config.py --cfg-options optim_wrapper.optimizer.type=AdanW',
           'train @/config.py --cfg-options train_dataloader.sampler.type=DefaultSample',

@@ -61,9 +61,6 @@ LINES = {
     'train @/config.py --cfg-options optim_wrapper.optimizer.lr=fast': 'lr|learning rate|str',
     'train @/config.py --cfg-options train_dataloader.num_workers=-1': 'num_workers',
     'train @/config.py --cfg-options train_dataloader.persistent_workers=True': 'persistent_workers',
-    'train @/config.py --cfg-options default_scope=mmdett': 'is not known to',
-    # Which trains, and so registers what the line before must not find.
-    'train @/config.py --cfg-options default_hooks.checkpoint.save_best=acuracy/top1': 'take any of accuracy/top1',
     'train @/config.py --cfg-options model.head.num_classes=7': 'head has 7 classes',
     'train @/config.py --cfg-options load_from=@/nowhere.pth': r'nowhere\.pth does not exist',
     'train @/config.py --cfg-options load_from=@/x.png': 'damaged or not',
@@ -122,6 +119,8 @@ LINES = {
     'zoo shapes nothing_like_it': 'nothing_like_it',
     'benchmark --sizes 12 --out @/out': '12',
     'trane @/config.py': "did you mean|invalid choice",
+    # The scope stays in this process.
+    'train @/config.py --cfg-options default_scope=mmdett': 'is not known to',
 }
 
 

@@ -9,6 +9,7 @@ from mmengine.hooks import CheckpointHook, EMAHook
 
 from focalnet_mm.run.companions import CompanionHook, Exchange
 from focalnet_mm.run.diverging import DivergedError
+from focalnet_mm.run.failures import StoppedRunError
 from focalnet_mm.run.long_run import LongRunHook
 from tests.helpers.long_runs import STEPS, Kill, KilledError, different, files, long_run, tensors
 
@@ -89,6 +90,12 @@ def test_names_without_a_number(resume, tmp_path):
     long_run(tmp_path, hook=hook, resume=resume).train()
     assert files(tmp_path) == ['latest.pth']
     assert torch.load(tmp_path / 'latest.pth', weights_only=False)['meta']['iter'] == 3 * STEPS
+
+
+def test_a_best_metric_that_nothing_measures(tmp_path):
+    with pytest.raises(StoppedRunError, match="save_best names 'acuracy', which the validation does not measure"):
+        long_run(tmp_path, hook=dict(save_best='acuracy')).train()
+    assert files(tmp_path) == ['epoch_1.pth']
 
 
 class TestAveragedWeights:
