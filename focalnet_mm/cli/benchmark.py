@@ -15,7 +15,7 @@ import torch
 from rich.progress import track
 
 from ..backbone.archs import resolve_arch
-from ..benchmark.agreement import Agreement, agreements
+from ..benchmark.agreement import agreements
 from ..benchmark.jobs import jobs_of, run_jobs
 from ..benchmark.measure import DTYPES, floor, in_new_process, time_step
 from ..benchmark.models import BUILDERS, OURS, default_models
@@ -116,9 +116,7 @@ def _compare(device: str) -> str:
     Raises:
         RuntimeError: The kernels do not agree.
     """
-    rows: list[Agreement] = []
-    for row in track(agreements(device), 'comparing with float64', total=None):
-        rows.append(row)
+    rows = list(track(agreements(device), 'comparing with float64', total=None))
     table = agreement_table(rows)
     print(table)
     wrong = [row.name for row in rows if not row.share <= 1]
