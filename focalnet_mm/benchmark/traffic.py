@@ -11,8 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..backbone.compute.gpu.classes import Class, depthwise_class, pointwise_class, row_shares, shares, tiles
-from ..backbone.compute.gpu.forward import context_columns
+from ..backbone.compute.gpu.classes import (
+    Class,
+    depthwise_channels,
+    depthwise_class,
+    kernel_gradient_class,
+    pointwise_class,
+    row_shares,
+    shares,
+    tiles,
+)
+from ..backbone.compute.gpu.weights import context_columns
 
 __all__ = ['Shape', 'Step', 'backward', 'forward']
 
@@ -75,13 +84,18 @@ class Shape:
         return self.pixels * context_columns(self.channels, len(self.kernels)) * self.low
 
     @property
+    def blocks(self) -> int:
+        """Into how many blocks the kernels with a depthwise sum cut the channels."""
+        return -(-self.channels // depthwise_channels(self.channels))
+
+    @property
     def vector(self) -> int:
         """The bytes of a parameter of a norm."""
         return self.channels * self.high
 
     def weight(self, kernel: int) -> int:
-        """The bytes of a depthwise kernel."""
-        return self.channels * kernel**2 * self.low
+        """The bytes of a depthwise kernel in float32, its channels filled up to whole blocks."""
+        return self.blocks * depthwise_channels(self.channels) * kernel**2 * 4
 
     def taps(self, kernel: int) -> int:
         """The multiply-adds of a depthwise kernel."""
@@ -98,6 +112,10 @@ class Shape:
     def dots(self, of: Class) -> int:
         """The bytes of the sums over each block of channels."""
         return self.pixels * -(-self.channels // of.channels) * 4
+
+    def column_sums(self, columns: int) -> int:
+        """The bytes of the sums of columns over each share of the pixels."""
+        return row_shares(self.pixels)[0] * columns * 4
 
     def linear(self, inputs: int, outputs: int, name: str) -> Step:
         """A linear layer, without its weights."""
@@ -122,7 +140,7 @@ def forward(shape: Shape, keep: bool = True) -> list[Step]:
     partial, mean = 0, shape.count * channels * 4
     for i, kernel in enumerate(shape.kernels):
         last = i == len(shape.kernels) - 1
-        partial = shape.sums(depthwise_class(channels, shape.low), shape.height, shape.width) if last else 0
+        partial = shape.sums(depthwise_class(channels, kernel), shape.height, shape.width) if last else 0
         steps.append(Step('level_forward', (2 if i else 1) * each + shape.gate + shape.weight(kernel),
                           (1 + keep + (not last)) * each + partial, shape.taps(kernel)))
     return [
@@ -142,52 +160,58 @@ def forward(shape: Shape, keep: bool = True) -> list[Step]:
 def backward(shape: Shape) -> list[Step]:
     """The backward pass, in which everything learns: its steps in their order."""
     channels, hidden, each = shape.channels, shape.ratio * shape.channels, shape.map
-    count, residual = row_shares(shape.pixels)[0], shape.residual
-    norm = Step('row_gradient', 2 * residual + each + shape.vector, residual + count * 3 * channels * 4)
+    residual, columns = shape.residual, context_columns(channels, len(shape.kernels))
+    norm = Step('row_gradient', 2 * residual + each + shape.vector, residual + shape.column_sums(2 * channels))
     again = Step('rows_normed', residual + 2 * shape.vector, each)
+    cast = (Step('row_gradient', residual, each + shape.column_sums(channels)) if shape.low != shape.high else
+            Step('column_sums', residual, shape.column_sums(channels)))
 
     def gradients(inputs: int, outputs: int, name: str) -> list[Step]:
-        """Those of a linear layer's input, of its weight and of its bias."""
+        """Those of a linear layer's weight and input."""
         sizes = [shape.pixels * size * shape.low for size in (inputs, outputs)]
-        return [Step(f'torch: {name}, input', sizes[1], sizes[0]), Step(f'torch: {name}, weight', sum(sizes), 0),
-                Step(f'torch: {name}, bias', sizes[1], 0)]
+        return [Step(f'torch: {name}, weight', sum(sizes), 0), Step(f'torch: {name}, input', sizes[1], sizes[0])]
 
-    cast = [Step('row_gradient', residual, each)] if shape.low != shape.high else []
+    # Biases, and both norms.
+    summed = shape.column_sums(hidden + columns + 8 * channels)
     return [
-        *cast, shape.linear(hidden, hidden, 'GELU again'), *gradients(hidden, channels, 'fc2'),
-        shape.linear(2 * hidden, hidden, 'GELU'), again, *gradients(channels, hidden, 'fc1'), norm, *cast, again,
+        cast, shape.linear(hidden, hidden, 'GELU again'), *gradients(hidden, channels, 'fc2'),
+        Step('column_sums', 2 * shape.ratio * each, shape.ratio * each + shape.column_sums(hidden)),
+        again, *gradients(channels, hidden, 'fc1'), norm, cast, again,
         shape.linear(channels, channels, 'f, query again'), shape.linear(channels, channels, 'h again'),
         Step('torch: product again', 2 * each, each), *gradients(channels, channels, 'proj'),
-        Step('torch: product, query', 2 * each, each), Step('torch: product, modulator', 2 * each, each),
-        *gradients(channels, channels, 'h'), *_aggregation_backward(shape), *gradients(channels, channels, 'f, query'),
-        *gradients(channels, context_columns(channels, len(shape.kernels)), 'f, context and gates'), norm]
+        Step('product_gradient', 3 * each, 2 * each + shape.column_sums(2 * channels)),
+        *gradients(channels, channels, 'h'), *_aggregation_backward(shape),
+        Step('column_sums', shape.columns, shape.column_sums(columns)), *gradients(channels, channels, 'f, query'),
+        *gradients(channels, columns, 'f, context and gates'), norm, Step('torch: sums', summed, 0)]
 
 
 def _aggregation_backward(shape: Shape) -> list[Step]:
     """The backward pass of focal aggregation."""
     channels, each, levels = shape.channels, shape.map, len(shape.kernels)
     line, mean = pointwise_class(channels), shape.count * channels * 4
+    dots = shape.pixels * shape.blocks * 4
     steps = [
-        Step('torch: zeros', 0, shape.columns),
+        Step('torch: zeros', 0, shape.columns + (levels + 1) * dots),
         Step('global_gradient', each + mean + shape.gate, shape.line_sums() + shape.dots(line)),
         Step('torch: mean', shape.line_sums(), mean)]
     for i in reversed(range(levels)):
         later = shape.kernels[i + 1] if i + 1 < levels else 0
-        dots = shape.dots(depthwise_class(channels, shape.low))
         if later:
             steps.append(Step('level_gradient', 3 * each + shape.gate + shape.weight(later), 2 * each + dots,
                               shape.taps(later)))
-            steps += _kernel_gradient(shape, later)
+            steps.append(_kernel_gradient(shape, later))
         else:
             steps.append(Step('level_gradient', 2 * each + mean + shape.gate, each + dots))
     if levels:
-        steps += _kernel_gradient(shape, shape.kernels[0])
+        steps.append(_kernel_gradient(shape, shape.kernels[0]))
         steps.append(Step('context_gradient', each + shape.weight(shape.kernels[0]), each,
                           shape.taps(shape.kernels[0])))
-    dots = (levels + 1) * shape.dots(depthwise_class(channels, shape.low))
-    return [*steps, Step('torch: gates', dots, (levels + 1) * shape.pixels * (4 + 4 + shape.low))]
+    learned = sum(_kernel_gradient(shape, kernel).written for kernel in shape.kernels)
+    return [*steps, Step('torch: gates', (levels + 1) * dots, (levels + 1) * shape.pixels * (4 + 4 + shape.low)),
+            Step('torch: kernels', learned, 0)]
 
 
-def _kernel_gradient(shape: Shape, kernel: int) -> list[Step]:
-    partial = shares(shape.pixels)[0] * shape.channels * kernel**2 * 4
-    return [Step('kernel_gradient', 2 * shape.map, partial, shape.taps(kernel)), Step('torch: kernel', partial, 0)]
+def _kernel_gradient(shape: Shape, kernel: int) -> Step:
+    strips = shape.count * shape.height * -(-shape.width // kernel_gradient_class(shape.channels).strip)
+    partial = shares(strips)[0] * shape.channels * kernel**2 * 4
+    return Step('kernel_gradient', 2 * shape.map, partial, shape.taps(kernel))

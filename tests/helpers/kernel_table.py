@@ -15,7 +15,13 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from focalnet_mm.backbone.compute.gpu import gradient_kernels, level_kernels, row_kernels
-from focalnet_mm.backbone.compute.gpu.classes import depthwise_class, kernel_gradient_class, pointwise_class, row_class
+from focalnet_mm.backbone.compute.gpu.classes import (
+    column_class,
+    depthwise_class,
+    kernel_gradient_class,
+    pointwise_class,
+    row_class,
+)
 
 
 class Card(NamedTuple):
@@ -33,13 +39,13 @@ TARGETS = {'sm_80': Card(GPUTarget('cuda', 80, 32), 166_912, 65_536),
            'gfx942': Card(GPUTarget('hip', 'gfx942', 64), 65_536, 131_072)}
 KERNELS = (3, 5, 7, 9, 11, 13)
 _TOOL = Path(triton.__file__).parent / 'backends' / 'nvidia' / 'bin' / 'cuobjdump'
-_BYTES = {'bf16': 2, 'fp16': 2, 'fp32': 4}
 _NUMBERS = {'eps': 'fp32', 'next_eps': 'fp32'}
 #: Sums, and parameters, residual stream and its gradient under autocast, have 32 bits.
 _WHOLE = dict.fromkeys(('mean', 'through_mean', 'partial', 'dots', 'weight', 'bias', 'next_weight', 'next_bias', 'base',
-                        'added', 'scale', 'drop'), '*fp32')
+                        'added', 'scale', 'drop', 'kernel'), '*fp32')
 #: What is not specialised on being a multiple of 16.
-_ANY = {'height', 'width', 'gate', 'dots', 'dot_stride', 'scale', 'pixels', 'share', 'eps', 'per_image', 'next_eps'}
+_ANY = {'height', 'width', 'gate', 'dots', 'dot_stride', 'scale', 'pixels', 'strips', 'share', 'eps', 'per_image',
+        'next_eps'}
 
 
 class Case(NamedTuple):
@@ -54,7 +60,7 @@ class Case(NamedTuple):
     aligned: bool = True
 
     def label(self):
-        tile = 'x'.join(str(self.constants[key]) for key in ('TAPS', 'TILE_H', 'TILE_W', 'PIXELS', 'ROWS', 'BLOCK')
+        tile = 'x'.join(str(self.constants[key]) for key in ('TILE_H', 'TILE_W', 'STRIP', 'LANES', 'ROWS', 'BLOCK')
                         if key in self.constants)
         return f'{tile} {self.dtype}{"" if self.aligned else ", any channels"}'
 
@@ -81,18 +87,21 @@ def cases(kernels=KERNELS, channels=96, dtype='bf16', aligned=True):
     of = pointwise_class(channels)
     add('add_global', level_kernels.add_global, of.warps, **tile(of), FIRST=False)
     add('global_gradient', gradient_kernels.global_gradient, of.warps, **tile(of))
-    of = depthwise_class(channels, _BYTES[dtype])
-    add('level_gradient, last', gradient_kernels.level_gradient, of.warps, **tile(of), KERNEL=0, LEARNS=False)
+    of = depthwise_class(channels, 0)
+    add('level_gradient, last', gradient_kernels.level_gradient, of.warps, **tile(of), STRIP=of.strip, KERNEL=0,
+        LEARNS=False)
     for size in kernels:
-        of = depthwise_class(channels, _BYTES[dtype])
+        of = depthwise_class(channels, size)
         # The last level has the longest code, by the sums over its tile.
-        add(f'level_forward {size}', level_kernels.level_forward, of.warps, **tile(of), KERNEL=size, FIRST=False,
-            LAST=True, KEEP=True)
-        add(f'level_gradient {size}', gradient_kernels.level_gradient, of.warps, **tile(of), KERNEL=size, LEARNS=True)
-        add(f'context_gradient {size}', gradient_kernels.context_gradient, of.warps, **tile(of), KERNEL=size)
-        taps, of = kernel_gradient_class(size, channels)
-        add(f'kernel_gradient {size}', gradient_kernels.kernel_gradient, of.warps, KERNEL=size, TAPS=taps,
-            PIXELS=of.width, BLOCK=of.channels, WIDE=False)
+        add(f'level_forward {size}', level_kernels.level_forward, of.warps, **tile(of), STRIP=of.strip, KERNEL=size,
+            FIRST=False, LAST=True, KEEP=True)
+        add(f'level_gradient {size}', gradient_kernels.level_gradient, of.warps, **tile(of), STRIP=of.strip,
+            KERNEL=size, LEARNS=True)
+        add(f'context_gradient {size}', gradient_kernels.context_gradient, of.warps, **tile(of), STRIP=of.strip,
+            KERNEL=size)
+        of = kernel_gradient_class(channels)
+        add(f'kernel_gradient {size}', gradient_kernels.kernel_gradient, of.warps, KERNEL=size, STRIP=of.strip,
+            LANES=of.width // of.strip, BLOCK=of.channels, WIDE=False)
     return found
 
 
@@ -105,7 +114,11 @@ def row_cases(channels=96, dtype='bf16', aligned=True):
         found.append(Case(f'residual_forward{name}', row_kernels.residual_forward, of.warps, dict(
             rows, NORMED=does, SCALED=does, DROPPED=does, NEXT=True, NEXT_NORMED=True), dtype, aligned))
         found.append(Case(f'row_gradient{name}', row_kernels.row_gradient, of.warps, dict(
-            rows, NORMED=True, SCALED=does, DROPPED=does, ADDED=True, LEARNS=True), dtype, aligned))
+            rows, NORMED=True, SCALED=does, DROPPED=does, ADDED=True, LEARNS=True, SUMMED=does), dtype, aligned))
+    of = column_class(channels)
+    columns = dict(ROWS=of.width, BLOCK=of.channels)
+    found.append(Case('column_sums', row_kernels.column_sums, of.warps, dict(columns, ACTIVATED=True), dtype, aligned))
+    found.append(Case('product_gradient', row_kernels.product_gradient, of.warps, columns, dtype, aligned))
     return found
 
 
@@ -116,7 +129,8 @@ def signature(case):
         if name in case.constants:
             types[name] = 'constexpr'
             continue
-        is_number = name.endswith('_stride') or name in {'height', 'width', 'channels', 'pixels', 'share', 'per_image'}
+        is_number = name.endswith('_stride') or name in {
+            'height', 'width', 'channels', 'pixels', 'strips', 'share', 'per_image'}
         if name == 'scale' and case.kernel.fn.__module__ != row_kernels.__name__:
             # That of Zᵒᵘᵗ, a number; among the rows it is the layer scale.
             types[name] = 'fp32'

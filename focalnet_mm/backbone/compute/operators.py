@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,14 +17,16 @@ from .tensors import WANTED, BlockTensors
 __all__ = ['as_given', 'register', 'run_block']
 
 
-def run_block(operator: Callable[..., list[Tensor]], function: Callable[..., list[Tensor]], x: Tensor,
-              tensors: BlockTensors, drops: list[Tensor], eps: list[float], post_norm: bool,
-              normalize_modulator: bool, dtype: torch.dtype, recompute: bool = False) -> Tensor:
+def run_block(operator: Callable[..., list[Tensor]], function: Callable[..., list[Tensor]],
+              backward: Callable[..., list[Tensor]], x: Tensor, tensors: BlockTensors, drops: list[Tensor],
+              eps: list[float], post_norm: bool, normalize_modulator: bool, dtype: torch.dtype,
+              recompute: bool = False) -> Tensor:
     """What a block computes, with a graph where derivatives are wanted; second ones go through the plain steps.
 
     Args:
         operator: The block as an operator.
         function: What the operator calls.
+        backward: What the operator of its backward pass calls.
         x: Feature map (N, H, W, C), contiguous.
         tensors: The block's parameters.
         drops: What stochastic depth multiplies the results of modulation and MLP with, each (N, 1, 1, 1); or nothing.
@@ -39,11 +41,38 @@ def run_block(operator: Callable[..., list[Tensor]], function: Callable[..., lis
     """
     lists = tensors.flatten()
     learning = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *itertools.chain(*lists)))
-    # torch.compile takes the whole as one operator; called without it or a graph, that would only cost time.
-    compiling = is_compiling()
-    run = operator if learning or compiling else function
-    keep = learning and not recompute
-    return run(x, *lists, drops, eps, post_norm, normalize_modulator, dtype, keep, compiling)[0]
+    keep, settings = learning and not recompute, (eps, post_norm, normalize_modulator, dtype)
+    # torch.compile takes the whole as one operator. Called without it an operator only costs time, that of a small map.
+    if is_compiling():
+        return operator(x, *lists, drops, *settings, keep, True)[0]
+    if not learning:
+        return function(x, *lists, drops, *settings, False, False)[0]
+    lengths = [*map(len, lists), len(drops)]
+    return _Block.apply(function, backward, settings, keep, lengths, x, *itertools.chain(*lists, drops))
+
+
+class _Block(torch.autograd.Function):
+    """A block with its derivative, outside torch.compile."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., list[Tensor]], backward: Callable[..., list[Tensor]],
+                settings: tuple[Any, ...], keep: bool, lengths: list[int], x: Tensor, *tensors: Tensor) -> Tensor:
+        out, *kept = function(x, *_split(tensors, lengths), *settings, keep, False)
+        ctx.set_materialize_grads(False)
+        ctx.function, ctx.settings, ctx.lengths = backward, settings, lengths
+        ctx.save_for_backward(x, *tensors, *kept)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        needs_x, *needs = ctx.needs_input_grad[5:]
+        grad_x, *lists = _differentiate(ctx.function, ctx, grads[0], needs_x, _split(needs, ctx.lengths))
+        return *[None] * 5, grad_x, *itertools.chain(*lists)
+
+
+def _split(flat: Sequence[Any], lengths: list[int]) -> list[list[Any]]:
+    rest = iter(flat)
+    return [list(itertools.islice(rest, length)) for length in lengths]
 
 
 def as_given(grad_x: Tensor, grads: BlockTensors, tensors: BlockTensors) -> list[Tensor]:
@@ -92,22 +121,26 @@ def _save_block(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None
 
 
 def _differentiate_block(backward: Any, ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    nothing = None, None, None, None, None, None
-    if grads[0] is None:
-        return None, *([None] * length for length in ctx.lengths), *nothing
+    needs_x, *needs = ctx.needs_input_grad[:5]
+    grad_x, *lists = _differentiate(backward, ctx, grads[0], needs_x, needs)
+    return grad_x, *lists, None, None, None, None, None, None
+
+
+def _differentiate(backward: Callable[..., list[Tensor]], ctx: Any, grad: Tensor | None, needs_x: bool,
+                   needs: list[list[bool]]) -> list[Any]:
+    """The gradients of the input, and in lists of parameters, kernels, layer scales and drops, which have none."""
+    if grad is None:
+        return [None, *([None] * length for length in ctx.lengths)]
     x, *rest = ctx.saved_tensors
-    saved = iter(rest)
-    lists = [list(itertools.islice(saved, length)) for length in ctx.lengths]
-    needs_x, *needs = ctx.needs_input_grad[:4]
-    if torch.is_grad_enabled() or _is_batched(grads[0]):
-        flat = _differentiate_plainly(grads[0], x, lists, ctx.settings, [needs_x, *itertools.chain(*needs)])
+    *lists, saved = _split(rest, [*ctx.lengths, len(rest)])
+    *needs, _ = needs
+    needed = [needs_x, *itertools.chain(*needs)]
+    if torch.is_grad_enabled() or _is_batched(grad):
+        flat: Sequence[Tensor | None] = _differentiate_plainly(grad, x, lists, ctx.settings, needed)
     else:
-        flat = backward(grads[0], x, *lists, list(saved), *ctx.settings, _wanted(needs_x, *needs))
-    found = iter([grad if is_needed else None
-                  for grad, is_needed in zip(flat, [needs_x, *itertools.chain(*needs)], strict=True)])
-    grad_x, parameters, kernels, scales = (
-        next(found), *(list(itertools.islice(found, length)) for length in ctx.lengths[:3]))
-    return grad_x, parameters, kernels, scales, [None] * ctx.lengths[3], *nothing
+        flat = backward(grad, x, *lists, saved, *ctx.settings, _wanted(needs_x, *needs))
+    found = [part if is_needed else None for part, is_needed in zip(flat, needed, strict=True)]
+    return [found[0], *_split(found[1:], ctx.lengths[:3]), [None] * ctx.lengths[3]]
 
 
 def _wanted(needs_x: bool, parameters: list[bool], kernels: list[bool], scales: list[bool]) -> list[bool]:

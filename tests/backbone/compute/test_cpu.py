@@ -137,9 +137,10 @@ def small_block(levels, normalize, kind):
 
 
 def operator_arguments(block, x):
-    """What the block hands to its operator."""
+    """What the block hands to its operator, which only torch.compile calls."""
     given = []
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('focalnet_mm.backbone.compute.operators.is_compiling', lambda: True)
         patch.setattr('focalnet_mm.backbone.compute.cpu.block._block', lambda *args: given.append(args) or [args[0]])
         block(x, 'channels_last')
     return given[0]

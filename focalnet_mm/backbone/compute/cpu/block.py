@@ -24,7 +24,8 @@ __all__ = ['compute_block']
 def compute_block(x: Tensor, tensors: BlockTensors, drops: list[Tensor], eps: list[float], post_norm: bool,
                   normalize_modulator: bool, dtype: torch.dtype, recompute: bool = False) -> Tensor:
     """What a block computes, see :func:`~..operators.run_block`."""
-    return run_block(_block, _compute_block, x, tensors, drops, eps, post_norm, normalize_modulator, dtype, recompute)
+    return run_block(_block, _compute_block, _compute_gradients, x, tensors, drops, eps, post_norm, normalize_modulator,
+                     dtype, recompute)
 
 
 def _compute_block(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], scales: list[Tensor],
@@ -56,10 +57,9 @@ def _(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], scales: list[T
         [rows.new_empty(size, hidden, dtype=dtype) for size in sizes]).flatten()]
 
 
-@custom_op('focalnet_mm::block_backward', device_types='cpu')
-def _block_backward(grad: Tensor, x: Tensor, parameters: list[Tensor], kernels: list[Tensor], scales: list[Tensor],
-                    drops: list[Tensor], kept: list[Tensor], eps: list[float], post_norm: bool,
-                    normalize_modulator: bool, dtype: torch.dtype, wanted: list[bool]) -> list[Tensor]:
+def _compute_gradients(grad: Tensor, x: Tensor, parameters: list[Tensor], kernels: list[Tensor], scales: list[Tensor],
+                       drops: list[Tensor], kept: list[Tensor], eps: list[float], post_norm: bool,
+                       normalize_modulator: bool, dtype: torch.dtype, wanted: list[bool]) -> list[Tensor]:
     """Gradients of the input, the parameters, the kernels and the layer scales, empty where they are not wanted.
 
     What the forward pass did not keep is computed once more.
@@ -71,4 +71,5 @@ def _block_backward(grad: Tensor, x: Tensor, parameters: list[Tensor], kernels: 
     return as_given(grad_x, grads, tensors)
 
 
+_block_backward = custom_op('focalnet_mm::block_backward', device_types='cpu')(_compute_gradients)
 register('block', _block, _block_backward)

@@ -11,16 +11,9 @@ from torch import Tensor
 from ..tensors import BlockTensors, Pair, kept_branches, residual_dtype
 from .aggregation import aggregate
 from .rows import normalize, residual
+from .weights import Weights
 
-__all__ = ['Forward', 'Kept', 'Pass', 'context_columns']
-
-# Rows of context and gates lie a multiple of as many elements apart, so that a GPU reads several at a time.
-_COLUMNS = 16
-
-
-def context_columns(channels: int, levels: int) -> int:
-    """How far apart the rows of context and gates lie, which one linear layer writes."""
-    return -(-(channels + levels + 1) // _COLUMNS) * _COLUMNS
+__all__ = ['Forward', 'Kept', 'Pass']
 
 
 class Kept(NamedTuple):
@@ -36,26 +29,29 @@ class Kept(NamedTuple):
     half: Tensor
     #: The hidden layer of the MLP before its activation.
     hidden: Tensor
+    #: What :class:`~.weights.Weights` are made of.
+    weights: list[Tensor]
     #: ``Zˡ`` before their activation.
     levels: list[Tensor]
     #: The results of modulation and MLP, where a norm or a layer scale follows.
     branches: list[Tensor]
 
     def flatten(self) -> list[Tensor]:
-        return [self.context_gates, self.aggregated, self.mean, self.half, self.hidden, *self.levels, *self.branches]
+        return [self.context_gates, self.aggregated, self.mean, self.half, self.hidden, *self.weights, *self.levels,
+                *self.branches]
 
     @classmethod
     def unflatten(cls, flat: list[Tensor], levels: int) -> Kept:
         context_gates, aggregated, mean, half, hidden, *rest = flat
-        return cls(context_gates, aggregated, mean, half, hidden, rest[:levels], rest[levels:])
+        return cls(context_gates, aggregated, mean, half, hidden, rest[:2], rest[2:2 + levels], rest[2 + levels:])
 
 
 class Pass:
     """What the forward and the backward pass have in common: the rows of a map, and how a block computes."""
 
     def __init__(self, x: Tensor, tensors: BlockTensors, drops: list[Tensor], eps: list[float], post_norm: bool,
-                 normalize_modulator: bool, dtype: torch.dtype) -> None:
-        self.x, self.tensors, self.dtype = x, tensors.to(dtype), dtype
+                 normalize_modulator: bool, dtype: torch.dtype, weights: Weights) -> None:
+        self.x, self.tensors, self.dtype, self.weights = x, tensors, dtype, weights
         self.eps, self.post_norm, self.normalize_modulator = eps, post_norm, normalize_modulator
         self.rows = x.view(-1, x.shape[3])
         self.size = x.shape[0], x.shape[1], x.shape[2]
@@ -63,10 +59,7 @@ class Pass:
         self.drops = [drop.flatten() for drop in drops]
         channels, levels = self.rows.shape[1], len(tensors.kernels)
         self.channels, self.gates_end = channels, channels + levels + 1
-        weight, bias = self.tensors.f
-        filling = context_columns(channels, levels) + channels - len(weight)
-        self.query = weight[:channels], bias[:channels]
-        self.context_gates = F.pad(weight[channels:], (0, 0, 0, filling)), F.pad(bias[channels:], (0, filling))
+        self.kernels = [kernel.shape[-1] for kernel in tensors.kernels]
 
     def given(self) -> Tensor:
         """What ``f`` takes."""
@@ -92,6 +85,10 @@ class Pass:
 class Forward(Pass):
     """The forward pass over the rows of a map."""
 
+    def __init__(self, x: Tensor, tensors: BlockTensors, drops: list[Tensor], eps: list[float], post_norm: bool,
+                 normalize_modulator: bool, dtype: torch.dtype) -> None:
+        super().__init__(x, tensors, drops, eps, post_norm, normalize_modulator, dtype, Weights.of(tensors, dtype))
+
     def run(self, keep: bool) -> list[Tensor]:
         """The block's output and, if told to, what its backward pass needs."""
         branch, half, kept = self._to_last_branch(keep, True)
@@ -106,30 +103,30 @@ class Forward(Pass):
         return kept
 
     def _to_last_branch(self, keep: bool, needs_last: bool) -> tuple[Tensor | None, Tensor, Kept | None]:
-        tensors = self.tensors
+        tensors, weights = self.tensors, self.weights
         given = self.given()
-        query, context_gates = F.linear(given, *self.query), F.linear(given, *self.context_gates)
+        query, context_gates = F.linear(given, *weights.query), F.linear(given, *weights.context_gates)
         del given
-        aggregated, mean, levels = aggregate(*self.split(context_gates), tensors.kernels, self.size,
+        aggregated, mean, levels = aggregate(*self.split(context_gates), self.kernels, weights.taps, self.size,
                                              self.normalize_modulator, keep)
-        product = F.linear(aggregated, *tensors.h).mul_(query)
+        product = F.linear(aggregated, *weights.h).mul_(query)
         del query
         if tensors.inner_norm:
             product = normalize(product, tensors.inner_norm, self.eps[2], self.dtype)
-        first = F.linear(product, *tensors.proj)
+        first = F.linear(product, *weights.proj)
         del product
         half, given = self._residual(self.rows, first, 0)
-        hidden = F.linear(given, *tensors.fc1)
+        hidden = F.linear(given, *weights.fc1)
         del given
         keeps_branches = keep and kept_branches(tensors.scales, self.post_norm) > 0
         branch = None
         if needs_last or keeps_branches:
             activated = F.gelu(hidden) if keep else torch.ops.aten.gelu_(hidden)
-            branch = F.linear(activated, *tensors.fc2)
+            branch = F.linear(activated, *weights.fc2)
         if not keep:
             return branch, half, None
         branches = [first, branch] if keeps_branches and branch is not None else []
-        return branch, half, Kept(context_gates, aggregated, mean, half, hidden, levels, branches)
+        return branch, half, Kept(context_gates, aggregated, mean, half, hidden, weights.kept, levels, branches)
 
     def _residual(self, base: Tensor, branch: Tensor, i: int) -> tuple[Tensor, Tensor]:
         """Add what modulation (0) or MLP (1) returned; and what the layer behind it takes."""

@@ -6,7 +6,9 @@ A program takes some pixels with all of their channels, one map element after th
 import triton
 import triton.language as tl
 
-__all__ = ['residual_forward', 'row_gradient', 'rows_normed']
+from .tiles import gelu_and_slope
+
+__all__ = ['column_sums', 'product_gradient', 'residual_forward', 'row_gradient', 'rows_normed']
 
 
 @triton.jit
@@ -79,9 +81,9 @@ def residual_forward(base, branch, weight, bias, scale, drop, out, next_weight, 
 
 
 @triton.jit(do_not_specialize=['pixels', 'per_image', 'share'])
-def row_gradient(grad, x, weight, bias, scale, drop, added, out, partial, pixels, per_image, channels, share, eps,
-                 ROWS: tl.constexpr, BLOCK: tl.constexpr, NORMED: tl.constexpr, SCALED: tl.constexpr,
-                 DROPPED: tl.constexpr, ADDED: tl.constexpr, LEARNS: tl.constexpr):
+def row_gradient(grad, x, weight, bias, scale, drop, added, out, partial, partial_stride, pixels, per_image, channels,
+                 share, eps, ROWS: tl.constexpr, BLOCK: tl.constexpr, NORMED: tl.constexpr, SCALED: tl.constexpr,
+                 DROPPED: tl.constexpr, ADDED: tl.constexpr, LEARNS: tl.constexpr, SUMMED: tl.constexpr):
     """The gradient of ``x`` in ``drop · scale · norm(x)``, and the sums for those of scale, weight and bias.
 
     Args:
@@ -92,8 +94,9 @@ def row_gradient(grad, x, weight, bias, scale, drop, added, out, partial, pixels
         drop: What stochastic depth multiplies with, (N), if ``DROPPED``.
         added: A map to add to the result, if ``ADDED``.
         out: Where the gradient goes.
-        partial: Where the sums over a program's share of pixels go, (shares, 3, C) in float32: those for scale, weight
-            and bias, if ``LEARNS``.
+        partial: Where the sums over a program's share of pixels go, (shares, · C) in float32, the shares
+            ``partial_stride`` apart: if ``LEARNS``, those for scale if ``SCALED``, and weight and bias if ``NORMED``;
+            and those of ``out`` if ``SUMMED``.
         pixels: How many there are in all images.
         per_image: How many there are in one.
         share: How many of them a program takes.
@@ -105,6 +108,7 @@ def row_gradient(grad, x, weight, bias, scale, drop, added, out, partial, pixels
     for_scale = tl.zeros((ROWS, BLOCK), tl.float32)
     for_weight = tl.zeros((ROWS, BLOCK), tl.float32)
     for_bias = tl.zeros((ROWS, BLOCK), tl.float32)
+    for_out = tl.zeros((ROWS, BLOCK), tl.float32)
     for passed in range(0, share, ROWS):
         first = start + passed
         is_pixel = (lane + passed < share) & (lane < pixels - first)
@@ -132,8 +136,82 @@ def row_gradient(grad, x, weight, bias, scale, drop, added, out, partial, pixels
         if ADDED:
             above += tl.load(added + place, mask=is_there, other=0.0).to(tl.float32)
         tl.store(out + place, above.to(out.dtype.element_ty), mask=is_there)
+        if SUMMED:
+            for_out += tl.where(is_there, above, 0.0)
+    base = partial + number.to(tl.int64) * partial_stride + channel
     if LEARNS:
-        base = partial + number.to(tl.int64) * 3 * channels + channel
-        tl.store(base, tl.sum(for_scale, 0), mask=is_channel)
-        tl.store(base + channels, tl.sum(for_weight, 0), mask=is_channel)
-        tl.store(base + 2 * channels, tl.sum(for_bias, 0), mask=is_channel)
+        if SCALED:
+            tl.store(base, tl.sum(for_scale, 0), mask=is_channel)
+            base += channels
+        if NORMED:
+            tl.store(base, tl.sum(for_weight, 0), mask=is_channel)
+            tl.store(base + channels, tl.sum(for_bias, 0), mask=is_channel)
+            base += 2 * channels
+    if SUMMED:
+        tl.store(base, tl.sum(for_out, 0), mask=is_channel)
+
+
+@triton.jit(do_not_specialize=['pixels', 'share'])
+def column_sums(x, hidden, partial, partial_stride, pixels, channels, share,
+                ROWS: tl.constexpr, BLOCK: tl.constexpr, ACTIVATED: tl.constexpr):
+    """Sums of the columns of ``x`` over a share of the pixels.
+
+    Args:
+        x: A map. If ``ACTIVATED`` it is the gradient of ``GELU(hidden)``, and is made that of ``hidden``.
+        hidden: What GELU took, if ``ACTIVATED``.
+        partial: Where the sums go, (shares, C) in float32, the shares ``partial_stride`` apart.
+        pixels: How many there are in all images.
+        share: How many of them a program takes.
+    """
+    number = tl.program_id(0)
+    start = number.to(tl.int64) * share
+    lane, channel = tl.arange(0, ROWS), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    is_channel = channel < channels
+    total = tl.zeros((ROWS, BLOCK), tl.float32)
+    for passed in range(0, share, ROWS):
+        first = start + passed
+        is_there = ((lane + passed < share) & (lane < pixels - first))[:, None] & is_channel[None, :]
+        place = first * channels + lane[:, None] * channels + channel[None, :]
+        value = tl.load(x + place, mask=is_there, other=0.0).to(tl.float32)
+        if ACTIVATED:
+            _, slope = gelu_and_slope(tl.load(hidden + place, mask=is_there, other=0.0).to(tl.float32))
+            value *= slope
+            tl.store(x + place, value.to(x.dtype.element_ty), mask=is_there)
+        total += value
+    tl.store(partial + number.to(tl.int64) * partial_stride + channel, tl.sum(total, 0), mask=is_channel)
+
+
+@triton.jit(do_not_specialize=['pixels', 'share'])
+def product_gradient(grad, query, modulator, grad_query, partial, partial_stride, pixels, channels, share,
+                     ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """The gradients of query and modulator, and their sums over a share of the pixels.
+
+    Args:
+        grad: That of the product, which is made that of the modulator.
+        query: The query.
+        modulator: The modulator.
+        grad_query: Where the gradient of the query goes.
+        partial: Where the sums go, (shares, 2 C) in float32, the query's first, the shares ``partial_stride`` apart.
+        pixels: How many there are in all images.
+        share: How many of them a program takes.
+    """
+    number = tl.program_id(0)
+    start = number.to(tl.int64) * share
+    lane, channel = tl.arange(0, ROWS), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    is_channel = channel < channels
+    for_query = tl.zeros((ROWS, BLOCK), tl.float32)
+    for_modulator = tl.zeros((ROWS, BLOCK), tl.float32)
+    for passed in range(0, share, ROWS):
+        first = start + passed
+        is_there = ((lane + passed < share) & (lane < pixels - first))[:, None] & is_channel[None, :]
+        place = first * channels + lane[:, None] * channels + channel[None, :]
+        above = tl.load(grad + place, mask=is_there, other=0.0).to(tl.float32)
+        of_query = above * tl.load(modulator + place, mask=is_there, other=0.0).to(tl.float32)
+        of_modulator = above * tl.load(query + place, mask=is_there, other=0.0).to(tl.float32)
+        tl.store(grad_query + place, of_query.to(grad.dtype.element_ty), mask=is_there)
+        tl.store(grad + place, of_modulator.to(grad.dtype.element_ty), mask=is_there)
+        for_query += of_query
+        for_modulator += of_modulator
+    base = partial + number.to(tl.int64) * partial_stride + channel
+    tl.store(base, tl.sum(for_query, 0), mask=is_channel)
+    tl.store(base + channels, tl.sum(for_modulator, 0), mask=is_channel)

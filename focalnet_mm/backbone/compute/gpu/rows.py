@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from . import row_kernels
-from .classes import row_class, row_shares
+from .classes import column_class, row_class
 from .launches import launch
+from .sums import Sums
 
-__all__ = ['normalize', 'residual', 'through']
+__all__ = ['normalize', 'residual', 'sum_columns', 'through', 'through_product']
 
 Pair = tuple[Tensor, Tensor]
 
@@ -58,8 +59,8 @@ def residual(base: Tensor, branch: Tensor, norm: Pair | None, eps: float, scale:
 
 
 def through(grad: Tensor, x: Tensor | None, norm: Pair | None, eps: float, scale: Tensor | None, drop: Tensor | None,
-            per_image: int, dtype: torch.dtype, added: Tensor | None = None,
-            learns: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            per_image: int, dtype: torch.dtype, sums: Sums, added: Tensor | None = None, learned: str = '',
+            summed: str = '') -> Tensor:
     """The gradient of ``x`` in ``drop · scale · norm(x)``.
 
     Args:
@@ -71,25 +72,55 @@ def through(grad: Tensor, x: Tensor | None, norm: Pair | None, eps: float, scale
         drop: What stochastic depth multiplied with, (N), or nothing.
         per_image: H · W.
         dtype: That of the gradient.
-        added: A map to add to it.
-        learns: Whether norm or scale learn.
+        sums: Where the gradients of parameters are summed up.
+        added: A map to add to the result.
+        learned: What those of scale and norm are called there, with ``.scale``, ``.weight`` and ``.bias`` behind; by
+            default they are not summed up.
+        summed: What the sums of the result are called, likewise.
 
     Returns:
-        The gradient, and in float32 those of scale, weight and bias, (C), which are zeros where there is none, and
-        empty where nothing learns.
+        The gradient, which may be the same tensor.
     """
+    channels = grad.shape[1]
     if x is None and drop is None and added is None and grad.dtype == dtype:
-        nothing = grad.new_empty(0)
-        return grad, nothing, nothing, nothing
-    out = torch.empty_like(grad, dtype=dtype)
-    channels, of = grad.shape[1], row_class(grad.shape[1])
-    count, share = row_shares(len(grad))
-    partial = grad.new_empty(count if learns else 0, 3, channels, dtype=torch.float32)
-    launch(row_kernels.row_gradient, (count,), of.warps, grad, grad if x is None else x, *(norm or (grad, grad)),
+        if summed:
+            sum_columns(grad, sums, summed)
+        return grad
+    names = [f'{learned}.scale'] * (scale is not None) + [f'{learned}.weight', f'{learned}.bias'] * (norm is not None)
+    names = [*(names if learned else ()), *([summed] if summed else ())]
+    out, of = torch.empty_like(grad, dtype=dtype), row_class(channels)
+    partial = sums.take(names, channels)
+    # What a kernel is told not to read is any tensor.
+    launch(row_kernels.row_gradient, (sums.count,), of.warps, grad, grad if x is None else x, *(norm or (grad, grad)),
            grad if scale is None else scale, grad if drop is None else drop, grad if added is None else added, out,
-           partial if learns else grad, len(grad), per_image, channels, share, eps, ROWS=of.width, BLOCK=of.channels,
-           NORMED=norm is not None, SCALED=scale is not None, DROPPED=drop is not None, ADDED=added is not None,
-           LEARNS=learns)
-    # Tensors of their own: the results of an operator must not share memory.
-    for_scale, for_weight, for_bias = (partial[:, i].sum(0) if learns else partial.new_empty(0) for i in range(3))
-    return out, for_scale, for_weight, for_bias
+           partial, partial.stride(0), len(grad), per_image, channels, sums.share, eps, ROWS=of.width,
+           BLOCK=of.channels, NORMED=norm is not None, SCALED=scale is not None, DROPPED=drop is not None,
+           ADDED=added is not None, LEARNS=bool(learned), SUMMED=bool(summed))
+    return out
+
+
+def sum_columns(x: Tensor, sums: Sums, name: str, hidden: Tensor | None = None) -> None:
+    """Sum up the columns of a map (N · H · W, C); one that is the gradient of ``GELU(hidden)`` becomes that of
+    ``hidden`` before."""
+    partial, of = sums.take([name], x.shape[1]), column_class(x.shape[1])
+    launch(row_kernels.column_sums, (sums.count, -(-x.shape[1] // of.channels)), of.warps, x,
+           x if hidden is None else hidden, partial, partial.stride(0), len(x), x.shape[1], sums.share, ROWS=of.width,
+           BLOCK=of.channels, ACTIVATED=hidden is not None)
+
+
+def through_product(grad: Tensor, query: Tensor, modulator: Tensor, sums: Sums, names: list[str]) -> Tensor:
+    """The gradient of the query, (N · H · W, C); that of the product becomes that of the modulator.
+
+    Args:
+        grad: That of the product.
+        query: The query.
+        modulator: The modulator.
+        sums: Where both are summed up.
+        names: What the sums are called.
+    """
+    grad_query, of = torch.empty_like(grad), column_class(grad.shape[1])
+    partial = sums.take(names, grad.shape[1])
+    launch(row_kernels.product_gradient, (sums.count, -(-grad.shape[1] // of.channels)), of.warps, grad, query,
+           modulator, grad_query, partial, partial.stride(0), len(grad), grad.shape[1], sums.share, ROWS=of.width,
+           BLOCK=of.channels)
+    return grad_query

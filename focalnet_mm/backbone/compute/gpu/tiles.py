@@ -7,54 +7,75 @@ more than 2³¹ elements; within a tile offsets have 32 bits, or 64 where ``WIDE
 import triton
 import triton.language as tl
 
-__all__ = ['depthwise', 'gelu', 'gelu_and_slope', 'tile']
+__all__ = ['depthwise', 'gelu', 'gelu_and_slope', 'is_within', 'tile']
 
 
 @triton.jit
-def tile(height, width, TILE_H: tl.constexpr, TILE_W: tl.constexpr, WIDE: tl.constexpr):
-    """The pixels of a program's tile: the first one's number in the map, then of each the row, the column, its number
-    counted from the first, whether it lies in the image; and the number of the image."""
+def tile(height, width, TILE_H: tl.constexpr, TILE_W: tl.constexpr, STRIP: tl.constexpr, WIDE: tl.constexpr):
+    """The strips of a program's tile, each of ``STRIP`` pixels of a row: the number in the map of the tile's first
+    pixel; of each strip's first pixel the row, the column and its number counted from that one; and the number of the
+    image."""
     across = tl.cdiv(width, TILE_W)
     down = tl.cdiv(height, TILE_H)
     number = tl.program_id(0)
     image = number // (across * down)
     place = number % (across * down)
-    lane = tl.arange(0, TILE_H * TILE_W)
+    lane = tl.arange(0, TILE_H * TILE_W // STRIP)
     top = place // across * TILE_H
     left = place % across * TILE_W
-    row = top + lane // TILE_W
-    column = left + lane % TILE_W
+    step = lane // (TILE_W // STRIP)
+    along = lane % (TILE_W // STRIP) * STRIP
     first = (image.to(tl.int64) * height + top) * width + left
-    step = lane // TILE_W
+    row = top + step
     if WIDE:
         step = step.to(tl.int64)
-    return first, row, column, step * width + lane % TILE_W, (row < height) & (column < width), image
+    return first, row, left + along, step * width + along, image
 
 
 @triton.jit
-def depthwise(x, stride, kernel, row, column, offset, channel, height,
-              width, channels, KERNEL: tl.constexpr, FLIPPED: tl.constexpr):
-    """Sums of a depthwise kernel in float32, (pixels, channels); ``x`` points to the tile's first pixel.
+def is_within(place, end):
+    """Whether a number is at least 0 and less than ``end``, in one comparison."""
+    return place.to(tl.uint32) < end.to(tl.uint32)
 
-    Only the loop over columns is unrolled: with both unrolled a kernel of 13 takes ten minutes to compile.
+
+@triton.jit
+def depthwise(x, stride, kernel, kernel_stride, row, column, offset, channel, height,
+              width, channels, KERNEL: tl.constexpr, STRIP: tl.constexpr, FLIPPED: tl.constexpr):
+    """Sums of a depthwise kernel in float32 for each pixel of a strip, (strips, channels).
+
+    ``x`` points to the tile's first pixel. ``kernel`` is (blocks of channels, k · k, channels of a block) in
+    float32, its blocks ``kernel_stride`` apart.
+
+    A pixel is read, and turned into float32, once for all of a strip whose sums it is part of. Only the loop over
+    columns is unrolled: with both unrolled a kernel of 13 takes ten minutes to compile.
     """
     reach: tl.constexpr = KERNEL // 2
     is_channel = channel < channels
-    total = tl.zeros((row.shape[0], channel.shape[0]), tl.float32)
+    taps = kernel + tl.program_id(1) * kernel_stride + tl.arange(0, channel.shape[0])
+    totals = (tl.zeros((row.shape[0], channel.shape[0]), tl.float32),) * STRIP
     for i in range(KERNEL):
         source_row = row + (i - reach)
-        is_row = (source_row >= 0) & (source_row < height)
-        line = x + (offset + (i - reach) * width)[:, None] * stride + channel[None, :]
-        for j in tl.static_range(KERNEL):
-            source_column = column + (j - reach)
-            is_there = is_row & (source_column >= 0) & (source_column < width)
-            tap = i * KERNEL + j
-            if FLIPPED:
-                tap = KERNEL * KERNEL - 1 - tap
-            weight = tl.load(kernel + tap * channels + channel, mask=is_channel, other=0.0)
-            value = tl.load(line + (j - reach) * stride, mask=is_there[:, None] & is_channel[None, :], other=0.0)
-            total += value.to(tl.float32) * weight.to(tl.float32)[None, :]
-    return total
+        is_row = is_within(source_row, height)
+        pixel = x + (offset + (i - reach) * width - reach)[:, None] * stride + channel[None, :]
+        weights = ()
+        for j in tl.static_range(KERNEL + STRIP - 1):
+            if j < KERNEL:
+                tap = i * KERNEL + j
+                if FLIPPED:
+                    tap = KERNEL * KERNEL - 1 - tap
+                weight = tl.load(taps + tap * channel.shape[0])[None, :]
+                weights = weights + (weight,)  # type: ignore[assignment]
+            is_there = is_row & is_within(column + (j - reach), width)
+            value = tl.load(pixel, mask=is_there[:, None] & is_channel[None, :], other=0.0).to(tl.float32)
+            pixel += stride
+            summed = ()
+            for k in tl.static_range(STRIP):
+                if (j >= k) and (j < KERNEL + k):
+                    summed = summed + (totals[k] + value * weights[j - k],)  # type: ignore[assignment]
+                else:
+                    summed = summed + (totals[k],)  # type: ignore[assignment]
+            totals = summed
+    return totals
 
 
 @triton.jit

@@ -17,8 +17,9 @@ from focalnet_mm.backbone.compute.gpu import aggregation, block, rows
 from focalnet_mm.backbone.compute.gpu.aggregation import aggregate, aggregate_backward
 from focalnet_mm.backbone.compute.gpu.block import _block, _block_backward, _compute_block
 from focalnet_mm.backbone.compute.gpu.launches import launch
+from focalnet_mm.backbone.compute.gpu.weights import Weights
 from focalnet_mm.benchmark import traffic
-from focalnet_mm.benchmark.agreement import DTYPES, Drawn, agreements, draw, error, evaluate, excess, networks
+from focalnet_mm.benchmark.agreement import DTYPES, Drawn, _spread, agreements, draw, error, evaluate, excess, networks
 
 SWEEP = 15
 #: Data types of the map and of the layers, which differ under autocast.
@@ -73,17 +74,24 @@ def test_agreements():
         'network, torch.compile as one graph', 'the same numbers twice']
 
 
+def test_in_processes_of_their_own():
+    """As on a GPU, where each block has to be compiled for: the same numbers, but for the threads of torch's sums."""
+    expected = [excess(random.Random(seed), 'cpu', torch.float32, torch.float32) for seed in (0, 1)]
+    assert expected[0] > 2 * expected[1]
+    assert _spread('cpu', torch.float32, torch.float32, 2) == pytest.approx(expected, rel=0.3)
+
+
 class TestAggregation:
 
     def run(self, size=(2, 5, 6), channels=17, kernels=(3, 5), columns=32):
         torch.manual_seed(0)
         context_gates = torch.randn(size[0] * size[1] * size[2], columns)
         context, gates = context_gates[:, :channels], context_gates[:, channels:channels + len(kernels) + 1]
-        weights = [torch.randn(channels, 1, k, k) / k for k in kernels]
-        aggregated, mean, levels = aggregate(context, gates, weights, size, True, True)
+        taps = Weights.of(plain_tensors(channels, kernels), torch.float32).taps
+        aggregated, mean, levels = aggregate(context, gates, kernels, taps, size, True, True)
         grads = torch.zeros_like(context_gates)
         found = aggregate_backward(
-            torch.randn(aggregated.shape), context, gates, weights, mean, levels, size, True, True,
+            torch.randn(aggregated.shape), context, gates, kernels, taps, mean, levels, size, True, True,
             grads[:, :channels], grads[:, channels:channels + len(kernels) + 1])
         assert not grads[:, channels + len(kernels) + 1:].any()
         return [aggregated, mean, *levels, grads, *found]
