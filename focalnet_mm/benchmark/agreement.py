@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import copy
 import itertools
+import multiprocessing
+import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 
 import torch
@@ -18,11 +21,12 @@ from torch import Tensor, nn
 from ..backbone import FocalNet
 from ..backbone.compute.plain import plain_block
 from ..backbone.compute.tensors import BlockTensors
+from .measure import without_tf32
 
 __all__ = ['DTYPES', 'Agreement', 'Drawn', 'agreements', 'draw', 'error', 'evaluate', 'excess', 'networks']
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-_BLOCKS = 200
+_BLOCKS, _PROCESSES = 40, 16
 # What the error may be beside 1.5 times that of the plain steps.
 _SLACK = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-3}
 _FEW = 64
@@ -166,12 +170,18 @@ def agreements(device: str) -> Iterator[Agreement]:
     Yields:
         What was compared.
     """
+    with without_tf32():
+        yield from _compared(device)
+
+
+def _compared(device: str) -> Iterator[Agreement]:
     on_card = torch.device(device).type == 'cuda'
     for dtype, low in ([(dtype, dtype) for dtype in DTYPES] + [(torch.float32, low) for low in DTYPES[1:]] if on_card
                        else [(torch.float32, torch.float32)]):
         name = _name(dtype) if dtype == low else f'{_name(low)} within {_name(dtype)}'
         count = _BLOCKS if on_card else 5
-        shares = [excess(random.Random(seed), device, dtype, low) for seed in range(count)]
+        shares = _spread(device, dtype, low, count) if on_card else [
+            excess(random.Random(seed), device, dtype, low) for seed in range(count)]
         yield Agreement(f'{count} blocks, {name}, forward and gradients', _largest(shares))
     for name, settings in (('', {}), (', checkpointing', dict(with_cp=True)),
                            (', norms behind, layer scale', dict(post_norm=True, layer_scale_init_value=0.1))):
@@ -182,6 +192,17 @@ def agreements(device: str) -> Iterator[Agreement]:
                         ('FSDP', _sharded), ('a map of more than 2³¹ elements', _large),
                         ('a device that is not the current one', _elsewhere)):
         yield Agreement(name, 0.0, 'needs a GPU') if not on_card else _told(name, check, device)
+
+
+def _spread(device: str, dtype: torch.dtype, low: torch.dtype, count: int) -> list[float]:
+    """:func:`excess` of many blocks in many processes, since nearly each of them makes Triton compile kernels."""
+    workers = min(_PROCESSES, os.cpu_count() or 1, count)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn')) as pool:
+        return list(pool.map(_excess_of, range(count), *([part] * count for part in (device, dtype, low))))
+
+
+def _excess_of(seed: int, device: str, dtype: torch.dtype, low: torch.dtype) -> float:
+    return excess(random.Random(seed), device, dtype, low)
 
 
 def _told(name: str, check: Callable[[str], float | str], device: str) -> Agreement:
@@ -301,7 +322,8 @@ def _large(device: str) -> float | str:
     eps = [1e-5, 1e-5]
     with torch.no_grad():
         low = tensors.to(torch.bfloat16)
-        expected = plain_block(small.double(), tensors.to(torch.float64), [], eps, False, False, torch.float64)
+        exact = BlockTensors.unflatten(*([tensor.double() for tensor in part] for part in tensors.flatten()))
+        expected = plain_block(small.double(), exact, [], eps, False, False, torch.float64)
         found = compute_block(small.expand(1, height, width, 16).contiguous(), low, [], eps, False, False,
                               torch.bfloat16)
         corners = [found[0, rows, columns] for rows in (slice(side), slice(-side, None))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from ..releases import synchronize
 from ..run.shipped import shipped
 from .models import BUILDERS, build
 
-__all__ = ['DTYPES', 'floor', 'in_new_process', 'machine', 'time_step']
+__all__ = ['DTYPES', 'floor', 'in_new_process', 'machine', 'time_step', 'without_tf32']
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 _MEASURED_SECONDS = 2.0
@@ -102,8 +103,16 @@ def wait_for(device: torch.device) -> None:
         synchronize(device)
 
 
+def without_tf32() -> AbstractContextManager[None]:
+    """Convolutions on GPUs in float32, which are in TF32 by default."""
+    return torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False)
+
+
 def machine(device: str, dtype: str) -> tuple[float, float]:
-    """Measured rates of this machine: multiply-adds a second of pointwise layers, bytes a second of a copy."""
+    """Measured rates of this machine: multiply-adds a second of pointwise layers, bytes a second of a copy.
+
+    In float32 without TF32, in which the sums of the kernels are not either.
+    """
     def fastest(run: Callable[[], Any]) -> float:
         times = []
         for _ in range(8):
@@ -117,7 +126,7 @@ def machine(device: str, dtype: str) -> tuple[float, float]:
     x = torch.randn(1, channels, pixels, pixels, device=device, dtype=DTYPES[dtype])
     x = x.to(memory_format=torch.channels_last)
     weight = torch.randn(channels, channels, 1, 1, device=device, dtype=DTYPES[dtype])
-    with torch.inference_mode():
+    with torch.inference_mode(), without_tf32():
         rate = channels**2 * pixels**2 / fastest(lambda: nn.functional.conv2d(x, weight))
         block = torch.zeros(1 << 26, device=device)
         other = torch.empty_like(block)

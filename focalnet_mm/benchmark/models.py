@@ -76,7 +76,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     'ConvNeXt (timm)': convnext,
 }
 _ELSEWHERE = {'cpu': ('focalnet-mm triton', 'focalnet-mm reference channels-last', 'Swin (timm)'),
-              # mmdet needs mmcv, which a rented GPU has not; what auto takes there is the reference.
+              # mmdet needs mmcv, which a rented GPU has not; what auto takes there is one of the others.
               'cuda': ('focalnet-mm', 'Swin (mmdet)')}
 
 
