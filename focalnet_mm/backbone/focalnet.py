@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from . import compute
 from .block import Block, PatchEmbed, Stage
 from .depthwise import DepthwiseBlock
+from .modulation import FocalModulation
 from .parts import named_parts, plain_name, unregistered_parts
 from .settings import check_choices, resolve_settings, stages_to_return
 from .variants import SlidingWindowAttention, build_modulation
@@ -71,8 +72,8 @@ class FocalNet(BaseModule):
             which have no pretrained weights, always learn. Defaults to -1.
         implementation (str): How to compute: ``'auto'`` takes the fastest for device and data type,
             ``'reference'`` is the plain form that the others are tested against, ``'channels_last'`` the one for
-            CPUs, ``'triton'`` kernels for GPUs, which ``'auto'`` does not take since nothing of them has been measured,
-            see :mod:`focalnet_mm.backbone.compute`. Defaults to ``'auto'``.
+            CPUs, ``'triton'`` kernels for GPUs, which ``'auto'`` takes where they were measured to be faster, see
+            :mod:`focalnet_mm.backbone.compute`. Defaults to ``'auto'``.
         with_cp (bool): Recompute each block in the backward pass in place of keeping its activations. Defaults to
             False.
         init_cfg (dict | list[dict], optional): mmengine's initialisation. ``dict(type='Pretrained',
@@ -151,6 +152,8 @@ class FocalNet(BaseModule):
         for i in self.out_indices:
             self.add_module(f'norm{i}', nn.LayerNorm(channels[i]))
         nn.ModuleList(self._frozen_modules()).requires_grad_(False)
+        self._kernel = max((kernel.shape[-1] for module in self.modules() if isinstance(module, FocalModulation)
+                            for kernel in module.kernels()), default=0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of the stages in ``out_indices``, each through its output norm.
@@ -171,7 +174,7 @@ class FocalNet(BaseModule):
         channels_last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
-        implementation = compute.choose(self.implementation, x)
+        implementation = compute.choose(self.implementation, x, self._kernel)
         if implementation != 'reference':
             x = x.contiguous(memory_format=torch.channels_last)
 

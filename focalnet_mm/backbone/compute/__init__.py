@@ -15,6 +15,7 @@ from torch.utils._device import DeviceContext
 from ...releases import HAS_OPERATORS, autocast_dtype, is_compiling, is_exporting
 from . import cpu
 from .compiling import decided_while_compiling
+from .measured import is_faster
 from .needs import TRITON_DEVICES, onednn_runs, triton_runs
 from .tensors import BlockTensors
 
@@ -30,21 +31,20 @@ class Implementation:
         device_types: Where it runs; empty where it runs everywhere.
         dtypes: With which data types ``'auto'`` takes it, since it is faster there; empty for all.
         runs: What else it needs: whether this process has it, for a data type and a device.
-        is_measured: Whether ``'auto'`` may take it at all.
+        is_faster: Whether ``'auto'`` takes it: for a data type, a device and the largest kernel of the network.
     """
 
     name: str
     device_types: tuple[str, ...]
     dtypes: tuple[torch.dtype, ...]
     runs: Callable[[torch.dtype, torch.device], bool]
-    is_measured: bool = True
+    is_faster: Callable[[torch.dtype, torch.device, int], bool] = lambda dtype, device, kernel: True
 
 
 #: The implementations, the preferred ones first; the last one takes what no other does.
 TABLE = (
     Implementation('channels_last', ('cpu',), (torch.float32, torch.bfloat16), onednn_runs),
-    # No GPU has been measured yet.
-    Implementation('triton', TRITON_DEVICES, (), triton_runs, is_measured=False),
+    Implementation('triton', TRITON_DEVICES, (), triton_runs, is_faster),
     Implementation('reference', (), (), lambda dtype, device: True),
 )
 #: What ``FocalNet(implementation=…)`` takes.
@@ -56,11 +56,11 @@ _FUNCTIONS = [(nn.functional, name, getattr(nn.functional, name)) for name in (
     'linear', 'conv2d', 'gelu', 'layer_norm', 'dropout')]
 
 
-def choose(implementation: str, x: Tensor) -> str:
+def choose(implementation: str, x: Tensor, kernel: int = 0) -> str:
     """Which implementation computes a forward pass.
 
     On CPUs it is ``channels_last`` in float32 and bfloat16, measured as in docs/speed.md, where oneDNN is there and
-    enabled; on GPUs, where nothing has been measured yet, the reference. ``triton`` is taken by name alone. Whatever
+    enabled; on GPUs ``triton`` where :data:`~.measured.MEASURED` says that it is faster, else the reference. Whatever
     looks at the single operations, or replaces them, gets the reference, whose operators are torch's own: tracing,
     export, modes that intercept torch's functions or operators, ``torch.func``, forward-mode derivatives, hooks of all
     modules. torch.compile gets operators of ours.
@@ -68,6 +68,7 @@ def choose(implementation: str, x: Tensor) -> str:
     Args:
         implementation: One of :data:`IMPLEMENTATIONS`.
         x: The images.
+        kernel: The largest depthwise kernel of the network.
 
     Returns:
         The name of a row of :data:`TABLE`.
@@ -80,14 +81,15 @@ def choose(implementation: str, x: Tensor) -> str:
     device = x.device.type
     dtype = autocast_dtype(device) or x.dtype
     for row in TABLE:
-        if implementation != row.name and not (implementation == 'auto' and row.is_measured):
+        if implementation not in ('auto', row.name):
             continue
         if row.device_types and device not in row.device_types:
             if implementation == row.name:
                 raise ValueError(f'implementation={row.name!r} runs on {" and ".join(row.device_types)}, but the '
                                  f"images are on {device}: take 'auto', or move them.")
             continue
-        wanted = implementation == row.name or not row.dtypes or dtype in row.dtypes
+        wanted = implementation == row.name or (
+            (not row.dtypes or dtype in row.dtypes) and row.is_faster(dtype, x.device, kernel))
         if wanted and row.runs(dtype, x.device) and (row is TABLE[-1] or (_has_operator() and not _is_watched())):
             return row.name
     return TABLE[-1].name

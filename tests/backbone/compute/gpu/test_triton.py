@@ -8,7 +8,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from focalnet_mm import FocalNet
-from focalnet_mm.backbone.compute import choose, needs
+from focalnet_mm.backbone.compute import choose, measured, needs
+from focalnet_mm.backbone.compute.measured import MEASURED
 from focalnet_mm.releases import HAS_OPERATORS
 from tests.helpers.tools import ROOT
 
@@ -39,10 +40,38 @@ class Images:
 class TestChoice:
 
     @pytest.mark.skipif(not HAS_OPERATORS, reason='blocks learn through operators, which PyTorch 2.4 and later have')
-    def test_by_name_alone(self, card):
+    def test_by_name(self, card):
         assert choose('triton', Images) == 'triton'
-        assert choose('auto', Images) == 'reference'
+        assert choose('auto', Images, 13) == 'reference'
         assert choose('reference', Images) == 'reference'
+
+    def test_where_they_were_measured_to_be_faster(self, card):
+        """That card, that data type, those kernels; without torch.compile, with which nothing was measured."""
+        row = MEASURED[0]
+        card.setattr(torch.cuda, 'get_device_name', lambda device: row.card)
+        card.setattr(Images, 'dtype', row.dtypes[0])
+        assert choose('auto', Images, row.kernel) == 'triton'
+        assert choose('auto', Images, row.kernel - 2) == 'reference'
+        assert choose('reference', Images, row.kernel) == 'reference'
+        with card.context() as other:
+            other.setattr(Images, 'dtype', torch.float32)
+            assert choose('auto', Images, row.kernel) == 'reference'
+        with card.context() as other:
+            other.setattr(measured, 'is_compiling', lambda: True)
+            assert choose('auto', Images, row.kernel) == 'reference'
+        with card.context() as other:
+            other.setattr(torch.cuda, 'get_device_name', lambda device: 'another card')
+            assert choose('auto', Images, row.kernel) == 'reference'
+
+    @pytest.mark.parametrize(('settings', 'kernel'), [
+        (dict(focal_windows=9, focal_levels=3), 13), (dict(focal_windows=3, focal_levels=2), 5),
+        (dict(focal_windows=(3, 3, 3, 9), focal_levels=3), 13), (dict(focal_levels=0), 0),
+        (dict(focal_windows=(3, 3, 3, 9), focal_levels=3, out_indices=(0, 1)), 7)])
+    def test_the_largest_kernel_is_asked_for(self, settings, kernel, monkeypatch):
+        asked = []
+        monkeypatch.setattr('focalnet_mm.backbone.compute.choose', lambda *args: asked.append(args) or 'reference')
+        FocalNet('tiny-lrf', embed_dims=8, depths=(1, 1, 1, 1), **settings)(torch.rand(1, 3, 32, 32))
+        assert asked[0][2] == kernel
 
     def test_not_on_a_cpu(self):
         with pytest.raises(ValueError, match=r"implementation='triton' runs on cuda, but the images are on cpu"):
@@ -93,7 +122,7 @@ def test_shapes_on_a_gpu(keep):
         settings = [1e-5, 1e-5], False, True, torch.bfloat16
         out, *kept = _block(*given, *settings, keep, False)
         assert (out.shape, out.dtype, out.device.type) == (x.shape, torch.float32, 'cuda')
-        assert len(kept) == (7 if keep else 0)
+        assert len(kept) == (9 if keep else 0)
         grads = _block_backward(torch.empty_like(out), *given, kept, *settings, [True] * 8 + [False, True, False])
         assert [grad.shape for grad in grads] == [x.shape, *(part.shape for part in (*parameters, *given[2]))]
         assert {grad.device.type for grad in grads} == {'cuda'}
