@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,7 +46,7 @@ def run_command(name: str, *arguments: str | Path, log: str | Path) -> None:
         log: File that takes what it prints.
 
     Raises:
-        ToolError: It failed; says the last line that it printed, and the log.
+        ToolError: It failed; says the last line that it printed, or the signal that stopped it, and the log.
     """
     log = Path(log)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +55,10 @@ def run_command(name: str, *arguments: str | Path, log: str | Path) -> None:
     with log.open('w') as stream:
         code = subprocess.run([sys.executable, str(tool), *map(str, arguments)], stdout=stream,
                               stderr=subprocess.STDOUT, check=False).returncode
+    if code < 0:
+        by = signal.Signals(-code).name
+        why = ', as the system does where memory runs out' if by == 'SIGKILL' else ''
+        raise ToolError(f'{name} was stopped by {by}{why} (see {log})')
     if code:
         lines = [line for line in log.read_text(encoding='utf-8', errors='replace').splitlines() if line.strip()]
         raise ToolError(f'{lines[-1] if lines else f"{name} ended with status {code}"} (see {log})')

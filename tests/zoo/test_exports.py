@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from focalnet_mm.run.build import load_model
 from focalnet_mm.run.config import load_config
-from focalnet_mm.zoo import export_run, exports
+from focalnet_mm.zoo import evaluation, export_run, exports
 from focalnet_mm.zoo.evaluation import ToolError
 from focalnet_mm.zoo.export_run import measure_export, spread
 from focalnet_mm.zoo.exports import export_rows, exports_table, same_models
@@ -114,3 +115,29 @@ def test_every_config_says_what_size_it_is_run_at():
     for row in rows('upernet_focalnet_t_160k', 'mask2former_focalnet_l_160k'):
         cfg = load_config(ROOT / row.config)
         assert export_run._size(cfg, row.input_size) == tuple(cfg.crop_size)
+
+
+def test_no_picture_is_enlarged():
+    """What is made for larger pictures is run on one of 800 × 1216 too; of the others nothing changes."""
+    def scale(name, change):
+        cfg = load_config(str(ROOT / f'configs/mmdet/{name}.py'))
+        if change:
+            export_run._leave_size(cfg)
+        picture = export_run.ImagePipeline(cfg)(np.zeros((800, 1216, 3), np.uint8))
+        return tuple(picture.batch['inputs'][0].shape[1:])
+
+    large, usual = 'dino_focalnet_l_fl4_5scale_o365_coco', 'dino_focalnet_l_fl4_5scale_o365'
+    assert scale(large, False) == (1200, 1824)
+    assert scale(large, True) == scale(usual, True) == scale(usual, False) == (800, 1216)
+
+
+def test_a_killed_process_is_told_of(monkeypatch, tmp_path):
+    """Its last line is no reason."""
+    monkeypatch.setattr(evaluation, 'shipped', lambda: tmp_path)
+    (tmp_path / 'tools').mkdir()
+    (tmp_path / 'tools/x.py').write_text('import os, signal, sys\nprint("all is well", flush=True)\n'
+                                         'os.kill(os.getpid(), getattr(signal, sys.argv[1]))\n')
+    with pytest.raises(ToolError, match=r'^x was stopped by SIGKILL, as the system does where memory runs out \(see'):
+        evaluation.run_command('x', 'SIGKILL', log=tmp_path / 'log.txt')
+    with pytest.raises(ToolError, match=r'^x was stopped by SIGTERM \(see .*log\.txt\)$'):
+        evaluation.run_command('x', 'SIGTERM', log=tmp_path / 'log.txt')
