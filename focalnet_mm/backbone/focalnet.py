@@ -152,8 +152,7 @@ class FocalNet(BaseModule):
         for i in self.out_indices:
             self.add_module(f'norm{i}', nn.LayerNorm(channels[i]))
         nn.ModuleList(self._frozen_modules()).requires_grad_(False)
-        self._kernel = max((kernel.shape[-1] for module in self.modules() if isinstance(module, FocalModulation)
-                            for kernel in module.kernels()), default=0)
+        self._kernel = _largest_kernel(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of the stages in ``out_indices``, each through its output norm.
@@ -319,6 +318,12 @@ def find_backbone(model: nn.Module, name: str | None = None) -> FocalNet:
         raise ValueError(f'One FocalNet was expected in the model, but the {type(model).__name__} has {len(found)}: '
                          f'{names}. Name one of them as the backbone, or pass the part that has it.')
     return found[0][1]
+
+
+def _largest_kernel(net: nn.Module) -> int:
+    """The size of the largest depthwise kernel."""
+    modulations = (module for module in net.modules() if isinstance(module, FocalModulation))
+    return max((kernel.shape[-1] for modulation in modulations for kernel in modulation.kernels()), default=0)
 
 
 def _build_stem(settings: Mapping[str, Any], norm: bool) -> PatchEmbed:

@@ -20,6 +20,13 @@ def _normed(x, channel, channels, eps):
 
 
 @triton.jit
+def _through_norm(above, value, inverse, channels):
+    """The gradient of what was made to rows of mean 0 and variance 1, from theirs."""
+    along = tl.sum(above * value, 1) / channels
+    return (above - (tl.sum(above, 1) / channels)[:, None] - value * along[:, None]) * inverse[:, None]
+
+
+@triton.jit
 def _vector(x, channel, channels):
     return tl.load(x + channel, mask=channel < channels, other=0.0).to(tl.float32)[None, :]
 
@@ -94,9 +101,8 @@ def row_gradient(grad, x, weight, bias, scale, drop, added, out, partial, partia
         drop: What stochastic depth multiplies with, (N), if ``DROPPED``.
         added: A map to add to the result, if ``ADDED``.
         out: Where the gradient goes.
-        partial: Where the sums over a program's share of pixels go, (shares, · C) in float32, the shares
-            ``partial_stride`` apart: if ``LEARNS``, those for scale if ``SCALED``, and weight and bias if ``NORMED``;
-            and those of ``out`` if ``SUMMED``.
+        partial: Where sums over a share of the pixels go, (shares, · C) in float32, ``partial_stride`` apart: if
+            ``LEARNS`` those for scale, weight and bias, as far as there are such; if ``SUMMED`` those of ``out``.
         pixels: How many there are in all images.
         per_image: How many there are in one.
         share: How many of them a program takes.
@@ -105,10 +111,8 @@ def row_gradient(grad, x, weight, bias, scale, drop, added, out, partial, partia
     start = number.to(tl.int64) * share
     lane, channel = tl.arange(0, ROWS), tl.arange(0, BLOCK)
     is_channel = channel < channels
-    for_scale = tl.zeros((ROWS, BLOCK), tl.float32)
-    for_weight = tl.zeros((ROWS, BLOCK), tl.float32)
-    for_bias = tl.zeros((ROWS, BLOCK), tl.float32)
-    for_out = tl.zeros((ROWS, BLOCK), tl.float32)
+    nothing = tl.zeros((ROWS, BLOCK), tl.float32)
+    for_scale, for_weight, for_bias, for_out = nothing, nothing, nothing, nothing
     for passed in range(0, share, ROWS):
         first = start + passed
         is_pixel = (lane + passed < share) & (lane < pixels - first)
@@ -122,31 +126,26 @@ def row_gradient(grad, x, weight, bias, scale, drop, added, out, partial, partia
         if NORMED:
             value, inverse = _normed(value, channel, channels, eps)
         if SCALED:
-            taken = value
-            if NORMED:
-                taken = value * _vector(weight, channel, channels) + _vector(bias, channel, channels)
-            for_scale += above * taken
+            for_scale += above * (value * _vector(weight, channel, channels) + _vector(bias, channel, channels)
+                                  if NORMED else value)
             above *= _vector(scale, channel, channels)
         if NORMED:
             for_weight += above * value
             for_bias += above
-            above *= _vector(weight, channel, channels)
-            along = tl.sum(above * value, 1) / channels
-            above = (above - (tl.sum(above, 1) / channels)[:, None] - value * along[:, None]) * inverse[:, None]
+            above = _through_norm(above * _vector(weight, channel, channels), value, inverse, channels)
         if ADDED:
             above += tl.load(added + place, mask=is_there, other=0.0).to(tl.float32)
         tl.store(out + place, above.to(out.dtype.element_ty), mask=is_there)
         if SUMMED:
             for_out += tl.where(is_there, above, 0.0)
     base = partial + number.to(tl.int64) * partial_stride + channel
-    if LEARNS:
-        if SCALED:
-            tl.store(base, tl.sum(for_scale, 0), mask=is_channel)
-            base += channels
-        if NORMED:
-            tl.store(base, tl.sum(for_weight, 0), mask=is_channel)
-            tl.store(base + channels, tl.sum(for_bias, 0), mask=is_channel)
-            base += 2 * channels
+    if LEARNS and SCALED:
+        tl.store(base, tl.sum(for_scale, 0), mask=is_channel)
+        base += channels
+    if LEARNS and NORMED:
+        tl.store(base, tl.sum(for_weight, 0), mask=is_channel)
+        tl.store(base + channels, tl.sum(for_bias, 0), mask=is_channel)
+        base += 2 * channels
     if SUMMED:
         tl.store(base, tl.sum(for_out, 0), mask=is_channel)
 
