@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from focalnet_mm import ARCHS, FocalNet
 from focalnet_mm.backbone.compute import TABLE, choose
+from focalnet_mm.backbone.compute.measured import is_faster
 from focalnet_mm.releases import HAS_OPERATORS
 
 SHALLOW = dict(embed_dims=8, depths=(1, 1, 2, 1))
@@ -211,7 +212,7 @@ class TestChoice:
     def test_every_row_says_where_it_runs(self):
         assert TABLE[-1].name == 'reference'
         assert not TABLE[-1].device_types
-        assert all(row.device_types for row in TABLE[:-1])
+        assert all(row.device_types and (row.dtypes or row.is_faster is is_faster) for row in TABLE[:-1])
 
 
 @pytest.mark.parametrize('arch', ARCHS)

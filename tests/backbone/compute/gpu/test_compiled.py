@@ -31,7 +31,6 @@ def test_nothing_spills(target):
 @pytest.mark.slow
 @pytest.mark.parametrize('target', TARGETS)
 def test_those_of_a_network_compile_in_a_minute(target):
-    """FocalNet-T with the largest kernels of the paper, as it trains: 42 s, more where other work shares the core."""
-    busy = 1.5
+    """FocalNet-T with the largest kernels of the paper, as it trains; on a machine that does something else too."""
     assert sum(compile_case(case, target).seconds for case in [
-        *cases((9, 11, 13)), *(case for channels in (96, 1536) for case in row_cases(channels))]) < busy * 60
+        *cases((9, 11, 13)), *(case for channels in (96, 1536) for case in row_cases(channels))]) < 60
