@@ -2,7 +2,7 @@
 
 import logging
 import random
-from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -59,7 +59,10 @@ class PicturesKept(BaseVisBackend):
 
 
 def tiny_runner(work_dir, hook=None, backbone=None, data=None, failing=False, epochs=2, kind=Runner, **settings):
-    """A runner whose optimizer, augmentation and stochastic depth draw random numbers."""
+    """A runner whose optimizer, augmentation and stochastic depth draw random numbers.
+
+    mmengine keeps what it logs by name and second, so the name is a new one.
+    """
     data = data or {}
     channels = data.get('channels', 3)
     loader = dict(batch_size=2, num_workers=0, collate_fn=dict(type='pseudo_collate'), persistent_workers=False)
@@ -70,7 +73,7 @@ def tiny_runner(work_dir, hook=None, backbone=None, data=None, failing=False, ep
             neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead', num_classes=3, in_channels=64),
             data_preprocessor=dict(type='ClsDataPreprocessor', mean=[127] * channels, std=[50] * channels,
                                    to_rgb=channels == 3, num_classes=3)),
-        work_dir=str(work_dir), experiment_name=f'tiny_{Path(work_dir).name}', default_scope='mmpretrain',
+        work_dir=str(work_dir), experiment_name=f'tiny_{uuid4()}', default_scope='mmpretrain',
         train_dataloader=dict(dataset=Pictures(**data), sampler=dict(type='DefaultSampler', shuffle=True), **loader),
         val_dataloader=dict(dataset=Pictures(**data), sampler=dict(type='DefaultSampler', shuffle=False), **loader),
         val_evaluator=dict(type='Accuracy', topk=(1,)), val_cfg=dict(),

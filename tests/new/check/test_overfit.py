@@ -39,8 +39,9 @@ def test_losses_are_those_of_a_runner(name, tmp_path):
 
     optimizer = ConfigDict(cfg.optim_wrapper, accumulative_counts=1)
     loader = DataLoader([*itertools.islice(itertools.cycle(kept), STEPS)], batch_size=None, collate_fn=copy.deepcopy)
+    # Without a name of its own, a run of the same second adds to these losses.
     runner = Runner(
-        model, str(tmp_path / 'work'), train_dataloader=loader, optim_wrapper=optimizer,
+        model, str(tmp_path / 'work'), experiment_name=str(tmp_path), train_dataloader=loader, optim_wrapper=optimizer,
         default_scope=cfg.default_scope, log_level='WARNING',
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=STEPS, val_interval=10**6),
         param_scheduler=dict(type='LinearLR', start_factor=1 / (STEPS // 5), begin=0, end=STEPS // 5,
