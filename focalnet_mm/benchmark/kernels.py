@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch.autograd import DeviceType
 
-from .measure import DTYPES, machine
+from .measure import DTYPES, machine, model_and_images, step_of
 from .traffic import Shape, Step, backward, forward
 
-__all__ = ['KernelTime', 'kernel_table', 'kernel_times', 'shares']
+__all__ = ['KernelTime', 'Launch', 'busy', 'kernel_table', 'kernel_times', 'launches_of', 'shares']
 
 _REPEATS = 10
+
+
+class Launch(NamedTuple):
+    """A kernel, or a copy, that a GPU ran: how it is called, and for how many seconds it ran."""
+
+    name: str
+    seconds: float
 
 
 class KernelTime(NamedTuple):
     """All launches of a kernel in a training step of a block.
 
     Attributes:
-        name: The kernel.
+        name: The kernel, with the size of its depthwise kernel, where there is one.
         launches: How many there are.
         seconds: How long they take.
         floor: How long they take at least.
@@ -32,29 +40,52 @@ class KernelTime(NamedTuple):
     floor: float
 
 
-def shares(steps: Sequence[Step], seconds: Mapping[str, float], bandwidth: float, rate: float) -> list[KernelTime]:
+def launches_of(step: Callable[[], None], repeats: int) -> list[Launch]:
+    """What a GPU runs in so many steps, in its order. A step ends when the GPU is done."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        for _ in range(repeats):
+            step()
+    events: Any = profiler.events()
+    # The rest are calls of CUDA on the host.
+    found = [event for event in events if event.device_type == DeviceType.CUDA]
+    return [Launch(event.name, event.time_range.elapsed_us() / 1e6)
+            for event in sorted(found, key=lambda event: event.time_range.start)]
+
+
+def shares(steps: Sequence[Step], launches: Sequence[Launch], repeats: int, bandwidth: float,
+           rate: float) -> list[KernelTime]:
     """Measured times of the Triton kernels beside their roofline.
 
     Args:
         steps: The steps of the passes that were measured.
-        seconds: Kernel → seconds of all of its launches.
+        launches: What the GPU ran.
+        repeats: How often it ran the passes.
         bandwidth: Bytes a second.
         rate: Multiply-adds a second, in float32.
 
     Returns:
-        A row for each kernel, in the order in which they first run.
+        A row for each kernel, and size of it, in the order in which they first run.
 
     Raises:
-        RuntimeError: A kernel that should have run was not measured.
+        RuntimeError: A kernel ran more or less often than the steps say.
     """
-    found: dict[str, list[float]] = defaultdict(list)
+    ours: dict[str, list[Step]] = defaultdict(list)
     for step in steps:
         if not step.name.startswith('torch:'):
-            found[step.name].append(max((step.read + step.written) / bandwidth, step.multiply_adds / rate))
-    missing = [name for name in found if name not in seconds]
-    if missing:
-        raise RuntimeError(f'the profiler has not seen {", ".join(missing)}, only {", ".join(seconds) or "nothing"}')
-    return [KernelTime(name, len(floors), seconds[name], sum(floors)) for name, floors in found.items()]
+            ours[step.name].append(step)
+    rows: dict[str, KernelTime] = {}
+    for name, expected in ours.items():
+        seconds = [launch.seconds for launch in launches if launch.name == name]
+        if len(seconds) != repeats * len(expected):
+            raise RuntimeError(f'the profiler has seen {name} {len(seconds)} times in {repeats} steps, which should '
+                               f'run it {repeats * len(expected)} times')
+        for i, step in enumerate(expected):
+            label = f'{name} {step.size}' if step.size else name
+            floor = max((step.read + step.written) / bandwidth, step.multiply_adds / rate)
+            row = rows.get(label, KernelTime(label, 0, 0.0, 0.0))
+            rows[label] = KernelTime(label, row.launches + 1, row.seconds + sum(seconds[i::len(expected)]) / repeats,
+                                     row.floor + floor)
+    return list(rows.values())
 
 
 def kernel_times(job: Mapping[str, Any]) -> list[KernelTime]:
@@ -87,20 +118,20 @@ def kernel_times(job: Mapping[str, Any]) -> list[KernelTime]:
 
     def step() -> None:
         compute_block(x, tensors, [], [1e-5, 1e-5], False, False, dtype).sum().backward()
+        torch.cuda.synchronize(device)
 
     step()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
-        for _ in range(_REPEATS):
-            step()
-        torch.cuda.synchronize(device)
-    seconds: dict[str, float] = defaultdict(float)
-    events: Any = profiler.events()
-    for event in events:
-        # Microseconds; before 2.4 devices were all called CUDA.
-        taken: float = getattr(event, 'self_device_time_total', 0) or getattr(event, 'self_cuda_time_total', 0)
-        seconds[event.name] += taken / 1e6 / _REPEATS
+    launches = launches_of(step, _REPEATS)
     rate, _ = machine(device, 'float32')
-    return shares(forward(shape) + backward(shape), seconds, machine(device, job['dtype'])[1], rate)
+    return shares(forward(shape) + backward(shape), launches, _REPEATS, machine(device, job['dtype'])[1], rate)
+
+
+def busy(job: Mapping[str, Any]) -> tuple[float, int]:
+    """Seconds for which a GPU works in a step of a job's model, and how many launches that are."""
+    step = step_of(job, *model_and_images(job))
+    step()
+    launches = launches_of(step, _REPEATS)
+    return sum(launch.seconds for launch in launches) / _REPEATS, round(len(launches) / _REPEATS)
 
 
 def kernel_table(rows: Sequence[KernelTime]) -> str:

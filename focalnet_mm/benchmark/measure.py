@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ..releases import synchronize
 from ..run.shipped import shipped
 from .models import BUILDERS, build
 
-__all__ = ['DTYPES', 'floor', 'in_new_process', 'machine', 'time_step', 'without_tf32']
+__all__ = ['DTYPES', 'floor', 'in_new_process', 'machine', 'model_and_images', 'step_of', 'time_step', 'without_tf32']
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 _MEASURED_SECONDS = 2.0
@@ -50,35 +50,10 @@ def time_step(job: dict[str, Any]) -> dict[str, float]:
 
     The memory of devices other than CPUs and NVIDIA's and AMD's is not known (NaN).
     """
-    device, training = torch.device(job['device']), job['step'] == 'training'
-    torch.manual_seed(0)
-    # The types of Module.to() know no memory format.
-    model: Any = build(job)
-    images = torch.randn(job['batch'], 3, job['height'], job['width'])
-    if 'channels-last' in job['model']:
-        model, images = (thing.to(memory_format=torch.channels_last) for thing in (model, images))
-    # mmdet's Swin returns nothing from train().
-    model.train(training)
-    model, images = model.to(device), images.to(device)
-    if job['mode'] == 'frozen':
-        model.requires_grad_(False)
-        images.requires_grad_()
+    device = torch.device(job['device'])
+    model, images = model_and_images(job)
     before = resident('VmRSS') if device.type == 'cpu' else 0
-    run = torch.compile(model) if job['mode'] == 'compile' else model
-    dtype = DTYPES[job['dtype']]
-
-    def step() -> None:
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), torch.set_grad_enabled(training):
-            outputs = tensors(run(images))
-            if training:
-                first, *others = (output.float().mean() for output in outputs)
-                loss = sum(others, first)
-        if training:
-            loss.backward()
-            images.grad = None
-            model.zero_grad(set_to_none=True)
-        wait_for(device)
-
+    step = step_of(job, model, images)
     step()
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
@@ -95,6 +70,44 @@ def time_step(job: dict[str, Any]) -> dict[str, float]:
         held = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers(), images))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before + held
     return dict(seconds=statistics.median(times), peak=peak)
+
+
+def model_and_images(job: Mapping[str, Any]) -> tuple[Any, Tensor]:
+    """What a job measures, on its device: a model, and images (N, 3, H, W)."""
+    device = torch.device(job['device'])
+    torch.manual_seed(0)
+    # The types of Module.to() know no memory format.
+    model: Any = build(job)
+    images = torch.randn(job['batch'], 3, job['height'], job['width'])
+    if 'channels-last' in job['model']:
+        model, images = (thing.to(memory_format=torch.channels_last) for thing in (model, images))
+    # mmdet's Swin returns nothing from train().
+    model.train(job['step'] == 'training')
+    model, images = model.to(device), images.to(device)
+    if job['mode'] == 'frozen':
+        model.requires_grad_(False)
+        images.requires_grad_()
+    return model, images
+
+
+def step_of(job: Mapping[str, Any], model: Any, images: Tensor) -> Callable[[], None]:
+    """A step of a job, which ends when the device is done."""
+    device, training, dtype = images.device, job['step'] == 'training', DTYPES[job['dtype']]
+    run = torch.compile(model) if job['mode'] == 'compile' else model
+
+    def step() -> None:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32), torch.set_grad_enabled(training):
+            outputs = tensors(run(images))
+            if training:
+                first, *others = (output.float().mean() for output in outputs)
+                loss = sum(others, first)
+        if training:
+            loss.backward()
+            images.grad = None
+            model.zero_grad(set_to_none=True)
+        wait_for(device)
+
+    return step
 
 
 def wait_for(device: torch.device) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ def default_models(device: str) -> list[str]:
     return [name for name in BUILDERS if name not in _ELSEWHERE.get(device, _ELSEWHERE['cpu'])]
 
 
-def build(job: dict[str, Any]) -> nn.Module:
+def build(job: Mapping[str, Any]) -> nn.Module:
     if job.get('peer'):
         file, _, name = job['peer'].rpartition(':')
         spec = importlib.util.spec_from_file_location('peer', file)

@@ -27,12 +27,13 @@ __all__ = ['Shape', 'Step', 'backward', 'forward']
 
 
 class Step(NamedTuple):
-    """A launch: bytes, and multiply-adds in float32."""
+    """A launch: bytes, and multiply-adds in float32; and the size of the depthwise kernel, where there is one."""
 
     name: str
     read: int
     written: int
     multiply_adds: int = 0
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def forward(shape: Shape, keep: bool = True) -> list[Step]:
         last = i == len(shape.kernels) - 1
         partial = shape.sums(depthwise_class(channels, kernel), shape.height, shape.width) if last else 0
         steps.append(Step('level_forward', (2 if i else 1) * each + shape.gate + shape.weight(kernel),
-                          (1 + keep + (not last)) * each + partial, shape.taps(kernel)))
+                          (1 + keep + (not last)) * each + partial, shape.taps(kernel), kernel))
     return [
         *steps,
         Step('torch: mean', partial or each, mean),
@@ -198,14 +199,14 @@ def _aggregation_backward(shape: Shape) -> list[Step]:
         later = shape.kernels[i + 1] if i + 1 < levels else 0
         if later:
             steps.append(Step('level_gradient', 3 * each + shape.gate + shape.weight(later), 2 * each + dots,
-                              shape.taps(later)))
+                              shape.taps(later), later))
             steps.append(_kernel_gradient(shape, later))
         else:
             steps.append(Step('level_gradient', 2 * each + mean + shape.gate, each + dots))
     if levels:
         steps.append(_kernel_gradient(shape, shape.kernels[0]))
         steps.append(Step('context_gradient', each + shape.weight(shape.kernels[0]), each,
-                          shape.taps(shape.kernels[0])))
+                          shape.taps(shape.kernels[0]), shape.kernels[0]))
     learned = sum(_kernel_gradient(shape, kernel).written for kernel in shape.kernels)
     return [*steps, Step('torch: gates', (levels + 1) * dots, (levels + 1) * shape.pixels * (4 + 4 + shape.low)),
             Step('torch: kernels', learned, 0)]
@@ -214,4 +215,4 @@ def _aggregation_backward(shape: Shape) -> list[Step]:
 def _kernel_gradient(shape: Shape, kernel: int) -> Step:
     strips = shape.count * shape.height * -(-shape.width // kernel_gradient_class(shape.channels).strip)
     partial = shares(strips)[0] * shape.channels * kernel**2 * 4
-    return Step('kernel_gradient', 2 * shape.map, partial, shape.taps(kernel))
+    return Step('kernel_gradient', 2 * shape.map, partial, shape.taps(kernel), kernel)

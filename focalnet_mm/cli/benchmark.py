@@ -105,8 +105,10 @@ def _work(job: dict[str, Any]) -> dict[str, Any]:
     if job['model'] == 'floor':
         return dict(floor=floor(job))
     if job['model'] == 'kernels':
-        from ..benchmark.kernels import kernel_table, kernel_times
-        return dict(table=kernel_table(kernel_times(job)))
+        from ..benchmark.kernels import busy, kernel_table, kernel_times
+        seconds, launches = busy({**job, 'model': _TRITON})
+        return dict(table=f'{kernel_table(kernel_times(job))}\nIn a training step of the whole network the GPU works '
+                    f'for {seconds * 1e3:.1f} ms, in {launches} launches.\n')
     return time_step(job)
 
 
@@ -126,16 +128,13 @@ def _compare(device: str) -> str:
 
 
 def _time_kernels(args: argparse.Namespace, size: tuple[int, ...]) -> str:
-    """Times of the kernels in a block of the first stage, as tables."""
-    height, width, batch, window = size
+    """Times of the kernels in a block of the first stage, as tables, and how long the GPU works for a whole network."""
     settings = resolve_arch(args.arch)
-    kernels = [window + 2 * level for level in range(settings['focal_levels'])]
+    kernels = [size[-1] + 2 * level for level in range(settings['focal_levels'])]
     tables = []
-    for dtype in args.dtypes:
-        job = dict(model='kernels', device=args.device, dtype=dtype, height=height, width=width, batch=batch,
-                   channels=settings['embed_dims'], kernels=kernels, step='training', mode='eager',
-                   size=f'{height}×{width} b{batch} w{window}')
-        tables.append(f'A block of the first stage, {job["size"]}, {dtype}:\n\n{in_new_process(job)["table"]}')
+    for job in jobs_of(['kernels'], {}, [size], ['training'], args.dtypes, ['eager'], args.arch, args.device, None):
+        job.update(channels=settings['embed_dims'], kernels=kernels)
+        tables.append(f'A block of the first stage, {job["size"]}, {job["dtype"]}:\n\n{in_new_process(job)["table"]}')
     return '\n'.join(tables)
 
 

@@ -1,11 +1,17 @@
 """What the benchmark does on a GPU, as far as a machine without one shows."""
 
+import contextlib
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import Interval
 
 from focalnet_mm.backbone.compute.needs import _has_triton
 from focalnet_mm.benchmark.agreement import Agreement
+from focalnet_mm.benchmark.jobs import jobs_of
 from focalnet_mm.benchmark.models import BUILDERS, OURS, default_models
 from focalnet_mm.benchmark.report import agreement_table
 from focalnet_mm.cli import benchmark
@@ -25,15 +31,50 @@ def test_models_by_device():
 
 @needs_triton
 def test_share_of_the_roofline():
-    """The larger one of the times of memory and of arithmetic, for each launch."""
-    from focalnet_mm.benchmark.kernels import kernel_table, shares
+    """The larger one of the times of memory and of arithmetic, for each launch, as the mean of all steps."""
+    from focalnet_mm.benchmark.kernels import Launch, kernel_table, shares
     from focalnet_mm.benchmark.traffic import Step
-    steps = [Step('level', 60, 40, 10), Step('torch: f', 1000, 1000), Step('level', 10, 10, 500), Step('rows', 5, 5)]
-    found = shares(steps, {'level': 14.0, 'rows': 2.0, 'other': 9.0}, bandwidth=20.0, rate=100.0)
-    assert found == [('level', 2, 14.0, 5.0 + 5.0), ('rows', 1, 2.0, 0.5)]
-    assert '| level | 2 | 14000000 | 10000000 | 71% |' in kernel_table(found)
-    with pytest.raises(RuntimeError, match='the profiler has not seen rows, only level'):
-        shares(steps, {'level': 14.0}, 20.0, 100.0)
+    steps = [Step('level', 60, 40, 10, 13), Step('torch: f', 1000, 1000), Step('rows', 5, 5),
+             Step('level', 10, 10, 500, 3), Step('rows', 15, 5), Step('level', 60, 40, 10, 13)]
+    order = [('level', 9.0), ('gemm', 7.0), ('rows', 1.0), ('level', 5.0), ('rows', 2.0), ('level', 11.0)]
+    launches = [Launch(name, seconds + late) for late in (-0.5, 0.5) for name, seconds in order]
+    found = shares(steps, launches, 2, bandwidth=20.0, rate=100.0)
+    assert found == [('level 13', 2, 20.0, 5.0 + 5.0), ('level 3', 1, 5.0, 5.0), ('rows', 2, 3.0, 0.5 + 1.0)]
+    assert '| level 13 | 2 | 20000000 | 10000000 | 50% |' in kernel_table(found)
+    with pytest.raises(RuntimeError, match=r'seen level 5 times in 2 steps, which should run it 6 times'):
+        shares(steps, launches[1:], 2, 20.0, 100.0)
+
+
+@needs_triton
+def test_what_a_gpu_ran(monkeypatch):
+    """In its order, without what the host did."""
+    from focalnet_mm.benchmark import kernels
+
+    class Profiler(contextlib.nullcontext):
+
+        def __enter__(self):
+            return self
+
+        def events(self):
+            return [SimpleNamespace(name=name, device_type=kind, time_range=Interval(start, start + microseconds))
+                    for name, kind, start, microseconds in (
+                        ('rows', DeviceType.CUDA, 60, 5), ('cudaLaunchKernel', DeviceType.CPU, 1, 2),
+                        ('level', DeviceType.CUDA, 20, 30))]
+
+    monkeypatch.setattr(torch.profiler, 'profile', lambda activities: Profiler())
+    steps = []
+    assert kernels.launches_of(lambda: steps.append(1), 3) == [('level', 30e-6), ('rows', 5e-6)]
+    assert len(steps) == 3
+
+
+@needs_triton
+def test_the_whole_network_is_profiled_as_it_is_measured(monkeypatch):
+    from focalnet_mm.benchmark import kernels
+    job, = jobs_of(['focalnet-mm'], {}, [(32, 32, 2, 3)], ['training'], ['float32'], ['eager'], 'tiny-srf', 'cpu', None)
+    monkeypatch.setattr(kernels, '_REPEATS', 2)
+    monkeypatch.setattr(kernels, 'launches_of', lambda step, repeats: [step() for _ in range(repeats)] and [
+        kernels.Launch('level', 0.25)] * 3 * repeats)
+    assert kernels.busy(job) == (0.75, 3)
 
 
 def test_a_difference_stops_before_anything_is_measured(monkeypatch, capsys):

@@ -11,7 +11,7 @@ from . import gradient_kernels, level_kernels
 from .classes import Class, depthwise_channels, depthwise_class, kernel_gradient_class, pointwise_class, shares, tiles
 from .launches import launch
 
-__all__ = ['KernelGradients', 'aggregate', 'aggregate_backward']
+__all__ = ['aggregate', 'aggregate_backward']
 
 #: N, H and W.
 Size = tuple[int, int, int]
@@ -91,7 +91,7 @@ def aggregate_backward(grad: Tensor, context: Tensor, gates: Tensor, kernels: li
     below = before.through_mean(mean)
     if not levels:
         grad_context.copy_(below.repeat_interleave(height * width, 0))
-    learned = KernelGradients(grad, kernels, size) if learning else None
+    learned = _KernelGradients(grad, kernels, size) if learning else None
     later = grad
     for i in reversed(range(len(levels))):
         # Where it is not the last one, it is found through the kernel of the next one.
@@ -148,7 +148,7 @@ class _Gradients:
         return found, activated
 
 
-class KernelGradients:
+class _KernelGradients:
     """The gradients of the kernels of all levels.
 
     Args:

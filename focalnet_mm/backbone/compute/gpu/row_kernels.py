@@ -31,6 +31,21 @@ def _vector(x, channel, channels):
     return tl.load(x + channel, mask=channel < channels, other=0.0).to(tl.float32)[None, :]
 
 
+@triton.jit
+def _step(passed, pixels, share, ROWS: tl.constexpr):
+    """The next rows of a program's share of the pixels, of which ``passed`` are behind it: the number of the first one
+    in the map, and which of them are there."""
+    lane = tl.arange(0, ROWS)
+    first = tl.program_id(0).to(tl.int64) * share + passed
+    return first, (lane + passed < share) & (lane < pixels - first)
+
+
+@triton.jit
+def _partial(partial, stride, channel):
+    """Where the sums of a program's share go."""
+    return partial + tl.program_id(0).to(tl.int64) * stride + channel
+
+
 @triton.jit(do_not_specialize=['pixels'])
 def rows_normed(x, weight, bias, out, pixels, channels, eps, ROWS: tl.constexpr, BLOCK: tl.constexpr):
     """Layer normalisation of ``x`` into ``out``, which may have another data type."""
@@ -107,15 +122,12 @@ def row_gradient(grad, x, weight, bias, scale, drop, added, out, partial, partia
         per_image: How many there are in one.
         share: How many of them a program takes.
     """
-    number = tl.program_id(0)
-    start = number.to(tl.int64) * share
     lane, channel = tl.arange(0, ROWS), tl.arange(0, BLOCK)
     is_channel = channel < channels
     nothing = tl.zeros((ROWS, BLOCK), tl.float32)
     for_scale, for_weight, for_bias, for_out = nothing, nothing, nothing, nothing
     for passed in range(0, share, ROWS):
-        first = start + passed
-        is_pixel = (lane + passed < share) & (lane < pixels - first)
+        first, is_pixel = _step(passed, pixels, share, ROWS)
         is_there = is_pixel[:, None] & is_channel[None, :]
         place = first * channels + lane[:, None] * channels + channel[None, :]
         above = tl.load(grad + place, mask=is_there, other=0.0).to(tl.float32)
@@ -138,7 +150,7 @@ def row_gradient(grad, x, weight, bias, scale, drop, added, out, partial, partia
         tl.store(out + place, above.to(out.dtype.element_ty), mask=is_there)
         if SUMMED:
             for_out += tl.where(is_there, above, 0.0)
-    base = partial + number.to(tl.int64) * partial_stride + channel
+    base = _partial(partial, partial_stride, channel)
     if LEARNS and SCALED:
         tl.store(base, tl.sum(for_scale, 0), mask=is_channel)
         base += channels
@@ -162,14 +174,12 @@ def column_sums(x, hidden, partial, partial_stride, pixels, channels, share,
         pixels: How many there are in all images.
         share: How many of them a program takes.
     """
-    number = tl.program_id(0)
-    start = number.to(tl.int64) * share
     lane, channel = tl.arange(0, ROWS), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     is_channel = channel < channels
     total = tl.zeros((ROWS, BLOCK), tl.float32)
     for passed in range(0, share, ROWS):
-        first = start + passed
-        is_there = ((lane + passed < share) & (lane < pixels - first))[:, None] & is_channel[None, :]
+        first, is_pixel = _step(passed, pixels, share, ROWS)
+        is_there = is_pixel[:, None] & is_channel[None, :]
         place = first * channels + lane[:, None] * channels + channel[None, :]
         value = tl.load(x + place, mask=is_there, other=0.0).to(tl.float32)
         if ACTIVATED:
@@ -177,7 +187,7 @@ def column_sums(x, hidden, partial, partial_stride, pixels, channels, share,
             value *= slope
             tl.store(x + place, value.to(x.dtype.element_ty), mask=is_there)
         total += value
-    tl.store(partial + number.to(tl.int64) * partial_stride + channel, tl.sum(total, 0), mask=is_channel)
+    tl.store(_partial(partial, partial_stride, channel), tl.sum(total, 0), mask=is_channel)
 
 
 @triton.jit(do_not_specialize=['pixels', 'share'])
@@ -194,15 +204,13 @@ def product_gradient(grad, query, modulator, grad_query, partial, partial_stride
         pixels: How many there are in all images.
         share: How many of them a program takes.
     """
-    number = tl.program_id(0)
-    start = number.to(tl.int64) * share
     lane, channel = tl.arange(0, ROWS), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     is_channel = channel < channels
     for_query = tl.zeros((ROWS, BLOCK), tl.float32)
     for_modulator = tl.zeros((ROWS, BLOCK), tl.float32)
     for passed in range(0, share, ROWS):
-        first = start + passed
-        is_there = ((lane + passed < share) & (lane < pixels - first))[:, None] & is_channel[None, :]
+        first, is_pixel = _step(passed, pixels, share, ROWS)
+        is_there = is_pixel[:, None] & is_channel[None, :]
         place = first * channels + lane[:, None] * channels + channel[None, :]
         above = tl.load(grad + place, mask=is_there, other=0.0).to(tl.float32)
         of_query = above * tl.load(modulator + place, mask=is_there, other=0.0).to(tl.float32)
@@ -211,6 +219,6 @@ def product_gradient(grad, query, modulator, grad_query, partial, partial_stride
         tl.store(grad + place, of_modulator.to(grad.dtype.element_ty), mask=is_there)
         for_query += of_query
         for_modulator += of_modulator
-    base = partial + number.to(tl.int64) * partial_stride + channel
+    base = _partial(partial, partial_stride, channel)
     tl.store(base, tl.sum(for_query, 0), mask=is_channel)
     tl.store(base + channels, tl.sum(for_modulator, 0), mask=is_channel)
