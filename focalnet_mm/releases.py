@@ -8,13 +8,14 @@ import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import nn
 
 __all__ = ['HAS_EXPORT', 'HAS_OPERATORS', 'HAS_SAFE_GLOBALS', 'OldTorchError', 'autocast_dtype', 'custom_op',
-           'forced_eager', 'is_compiling', 'is_exporting', 'needs', 'register_flops', 'synchronize']
+           'forced_eager', 'is_compiling', 'is_exporting', 'needs', 'register_flops', 'synchronize', 'without_autocast']
 
 
 class OldTorchError(ValueError):
@@ -67,6 +68,11 @@ else:
         if device == 'cuda':
             return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
         return None
+
+
+def without_autocast(device: str) -> AbstractContextManager[None]:
+    """A context without autocast on a type of device; nothing where it is off, as entering one takes a while."""
+    return torch.autocast(device, enabled=False) if autocast_dtype(device) else contextlib.nullcontext()
 
 
 class _Function:

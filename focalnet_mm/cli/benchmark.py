@@ -5,7 +5,6 @@ On a GPU the kernels are compared with the reference in float64 first, and their
 """
 
 import argparse
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from rich.progress import track
 
 from ..backbone.archs import resolve_arch
+from ..backbone.compute.needs import triton_fault
 from ..benchmark.agreement import agreements
 from ..benchmark.jobs import jobs_of, run_jobs
 from ..benchmark.measure import DTYPES, floor, in_new_process, time_step
@@ -144,8 +144,8 @@ def _check(args: argparse.Namespace, parser: argparse.ArgumentParser, device: st
     if args.agreement and device != 'cuda' and os.environ.get('TRITON_INTERPRET') != '1':
         parser.error(f'--agreement: the kernels run on a GPU, not on {args.device}, but for TRITON_INTERPRET=1, with '
                      'which their interpreter runs them on a CPU')
-    if args.agreement and importlib.util.find_spec('triton') is None:
-        parser.error('--agreement: triton is not installed; PyTorch for CUDA brings it along')
+    if args.agreement and triton_fault():
+        parser.error(f'--agreement needs {triton_fault()}; PyTorch for CUDA brings it along')
     args.models = args.models or default_models(device)
     for key, values in (_ON_GPU if device == 'cuda' else _ELSEWHERE).items():
         setattr(args, key, getattr(args, key) or (['eager'] if args.config and key == 'modes' else values))

@@ -9,7 +9,7 @@ import torch
 from torch.autograd import DeviceType
 from torch.autograd.profiler_util import Interval
 
-from focalnet_mm.backbone.compute.needs import _has_triton
+from focalnet_mm.backbone.compute.needs import triton_fault
 from focalnet_mm.benchmark.agreement import Agreement
 from focalnet_mm.benchmark.jobs import jobs_of
 from focalnet_mm.benchmark.models import BUILDERS, OURS, default_models
@@ -17,7 +17,7 @@ from focalnet_mm.benchmark.report import agreement_table
 from focalnet_mm.cli import benchmark
 from tests.helpers.tools import ROOT
 
-needs_triton = pytest.mark.skipif(not _has_triton(), reason='triton 3.6 or later is not installed')
+needs_triton = pytest.mark.skipif(bool(triton_fault()), reason='triton 3.6 or later is not installed')
 
 
 def test_models_by_device():

@@ -88,9 +88,11 @@ def choose(implementation: str, x: Tensor, kernel: int = 0) -> str:
                 raise ValueError(f'implementation={row.name!r} runs on {" and ".join(row.device_types)}, but the '
                                  f"images are on {device}: take 'auto', or move them.")
             continue
+        if row is not TABLE[-1] and (not _has_operator() or _is_watched()):
+            continue
         wanted = implementation == row.name or (
             (not row.dtypes or dtype in row.dtypes) and row.is_faster(dtype, x.device, kernel))
-        if wanted and row.runs(dtype, x.device) and (row is TABLE[-1] or (_has_operator() and not _is_watched())):
+        if wanted and row.runs(dtype, x.device):
             return row.name
     return TABLE[-1].name
 

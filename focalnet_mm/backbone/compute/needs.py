@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
-import importlib.util
 import logging
 import os
 import re
@@ -14,7 +12,7 @@ from mmengine.logging import print_log
 
 from .compiling import decided_while_compiling
 
-__all__ = ['TRITON_DEVICES', 'onednn_runs', 'triton_runs']
+__all__ = ['TRITON_DEVICES', 'onednn_runs', 'triton_fault', 'triton_runs']
 
 # The data types of the kernels, and the oldest cards that they are compiled for in the tests.
 _TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -50,14 +48,14 @@ def triton_runs(dtype: torch.dtype, device: torch.device) -> bool:
 
 def _triton_lacks(dtype: torch.dtype, device: torch.device) -> str:
     """What keeps the kernels from running, or nothing."""
-    if not _has_triton():
-        return f'needs triton {_TRITON[0]}.{_TRITON[1]} or later, which is not installed'
+    if torch.version.hip:
+        return 'is for CUDA, and this PyTorch is for ROCm'
+    if triton_fault():
+        return f'needs {triton_fault()}'
     if dtype not in _TRITON_DTYPES:
         return f'computes in {", ".join(str(known)[6:] for known in _TRITON_DTYPES)}, not in {str(dtype)[6:]}'
     if device.type == 'cpu':
         return ''
-    if torch.version.hip:
-        return 'is for CUDA, and this PyTorch is for ROCm'
     capability = torch.cuda.get_device_capability(device)
     if capability < _OLDEST:
         return (f'needs compute capability {_OLDEST[0]}.{_OLDEST[1]}, and {torch.cuda.get_device_name(device)} has '
@@ -66,11 +64,21 @@ def _triton_lacks(dtype: torch.dtype, device: torch.device) -> str:
 
 
 @functools.cache
-def _has_triton() -> bool:
-    if importlib.util.find_spec('triton') is None:
-        return False
-    major, minor = re.match(r'(\d+)\.(\d+)', importlib.metadata.version('triton')).groups()  # type: ignore[union-attr]
-    return (int(major), int(minor)) >= _TRITON
+def triton_fault() -> str:
+    """Which triton is needed and what is there instead, or nothing where it is as it should be."""
+    wanted = f'triton {_TRITON[0]}.{_TRITON[1]} or later'
+    # Several distributions bring the module along, so that it alone knows its release.
+    try:
+        import triton
+        numbers = re.match(r'(\d+)\.(\d+)', triton.__version__)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == 'triton':
+            return f'{wanted}, which is not installed'
+        # Whatever keeps it from being imported keeps the kernels from running, and nothing else.
+        return f'{wanted}, which cannot be imported ({type(error).__name__}: {" ".join(str(error).split())})'
+    if numbers is None or tuple(map(int, numbers.groups())) < _TRITON:
+        return f'{wanted}, and {triton.__version__} is installed'
+    return ''
 
 
 @functools.cache

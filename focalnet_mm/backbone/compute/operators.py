@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...releases import is_compiling
+from ...releases import is_compiling, without_autocast
 from .flops import register_formulas
 from .plain import plain_block
 from .tensors import WANTED, BlockTensors
@@ -154,15 +154,15 @@ def _differentiate_plainly(grad: Tensor, x: Tensor, lists: list[list[Tensor]], s
     create_graph = torch.is_grad_enabled()
     *tensors, drops = lists
     lengths = [len(part) for part in tensors]
-    with torch.enable_grad():
+    with torch.enable_grad(), without_autocast(x.device.type):
         # Aliases: a parameter may be there twice, or hang on another one, or have hooks that are not due yet.
         inputs = [tensor.view_as(tensor) if tensor.requires_grad else tensor
                   for tensor in (x, *itertools.chain(*tensors))]
         rest = iter(inputs[1:])
         parts = [list(itertools.islice(rest, length)) for length in lengths]
         out = plain_block(inputs[0], BlockTensors.unflatten(*parts), drops, *settings)
-    found = iter(torch.autograd.grad(out, [tensor for tensor, is_needed in zip(inputs, needed) if is_needed], grad,
-                                     create_graph=create_graph, allow_unused=True))
+        found = iter(torch.autograd.grad(out, [tensor for tensor, is_needed in zip(inputs, needed) if is_needed], grad,
+                                         create_graph=create_graph, allow_unused=True))
     return [next(found) if is_needed else None for is_needed in needed]
 
 

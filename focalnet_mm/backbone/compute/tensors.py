@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,9 +58,24 @@ class BlockTensors:
         return BlockTensors(**linear, norm1=self.norm1, norm2=self.norm2, inner_norm=self.inner_norm,
                             kernels=[kernel.to(dtype) for kernel in self.kernels], scales=self.scales)
 
+    def dense(self) -> BlockTensors:
+        """Norms and layer scales as memory that holds them one element behind the other; the rest as it is."""
+        vectors = itertools.chain(self.norm1, self.norm2, self.inner_norm or (), self.scales)
+        if all(vector.is_contiguous() and not vector.is_neg() for vector in vectors):
+            return self
+        norms: dict[str, Any] = {
+            name: (_dense(pair[0]), _dense(pair[1])) if pair else None
+            for name in ('norm1', 'norm2', 'inner_norm') for pair in [getattr(self, name)]}
+        return replace(self, **norms, scales=[*map(_dense, self.scales)])
+
     def _pairs(self) -> Iterable[Pair]:
         pairs = (getattr(self, field.name) for field in fields(self)[:-2])
         return (pair for pair in pairs if pair is not None)
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    """A tensor that memory holds as it is, without strides and without a sign that is still to be turned."""
+    return tensor.resolve_neg().contiguous()
 
 
 #: What a backward pass can be asked for, in the order in which its operator is told.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ....releases import custom_op
+from ....releases import custom_op, without_autocast
 from ..operators import as_given, register, run_block
 from ..tensors import BlockTensors, kept_branches, residual_dtype
 from .backward import Backward
@@ -32,7 +32,8 @@ def _compute_block(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], s
                    drops: list[Tensor], eps: list[float], post_norm: bool, normalize_modulator: bool,
                    dtype: torch.dtype, keep: bool, whole: bool) -> list[Tensor]:
     tensors = BlockTensors.unflatten(parameters, kernels, scales)
-    return Forward(x, tensors, drops, eps, post_norm, normalize_modulator, dtype).run(keep, whole)
+    with without_autocast(x.device.type):
+        return Forward(x, tensors, drops, eps, post_norm, normalize_modulator, dtype).run(keep, whole)
 
 
 # Operators of their own are whole for torch.compile, which would unroll the pieces, and fuse less, otherwise.
@@ -65,9 +66,12 @@ def _compute_gradients(grad: Tensor, x: Tensor, parameters: list[Tensor], kernel
     What the forward pass did not keep is computed once more.
     """
     tensors = BlockTensors.unflatten(parameters, kernels, scales)
-    found = (Kept.unflatten(kept, len(kernels), kept_branches(scales, post_norm)) if kept else
-             Forward(x, tensors, drops, eps, post_norm, normalize_modulator, dtype).kept())
-    grad_x, grads = Backward(grad, x, tensors, drops, found, eps, post_norm, normalize_modulator, dtype, wanted).run()
+    # The backward pass may run under another autocast than the forward pass did.
+    with without_autocast(x.device.type):
+        found = (Kept.unflatten(kept, len(kernels), kept_branches(scales, post_norm)) if kept else
+                 Forward(x, tensors, drops, eps, post_norm, normalize_modulator, dtype).kept())
+        grad_x, grads = Backward(
+            grad, x, tensors, drops, found, eps, post_norm, normalize_modulator, dtype, wanted).run()
     return as_given(grad_x, grads, tensors)
 
 

@@ -25,7 +25,7 @@ class Backward(Pass):
         super().__init__(x, tensors, drops, eps, post_norm, normalize_modulator, dtype, Weights(tensors, *kept.weights))
         self.kept = kept
         self.wanted = {name for name, is_wanted in zip(WANTED, wanted, strict=True) if is_wanted}
-        self.grad_rows = grad.contiguous().view(self.rows.shape)
+        self.grad_rows = grad.resolve_neg().contiguous().view(self.rows.shape)
         # Biases, norms and layer scales.
         columns = kept.hidden.shape[1] + kept.context_gates.shape[1] + 15 * self.channels
         self.sums = Sums(self.rows, len(self.rows), columns)

@@ -13,7 +13,7 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
-from ....releases import custom_op
+from ....releases import custom_op, without_autocast
 from ..operators import register, run_block
 from ..tensors import BlockTensors, kept_branches, residual_dtype
 from .backward import Backward
@@ -36,7 +36,8 @@ def _compute_block(x: Tensor, parameters: list[Tensor], kernels: list[Tensor], s
                    drops: list[Tensor], eps: list[float], post_norm: bool, normalize_modulator: bool,
                    dtype: torch.dtype, keep: bool, whole: bool) -> list[Tensor]:
     tensors = BlockTensors.unflatten(parameters, kernels, scales)
-    return Forward(x, tensors, drops, eps, post_norm, normalize_modulator, dtype).run(keep)
+    with without_autocast(x.device.type):
+        return Forward(x, tensors, drops, eps, post_norm, normalize_modulator, dtype).run(keep)
 
 
 # On every device: the interpreter of Triton takes tensors of CPUs.
@@ -71,9 +72,12 @@ def _compute_gradients(grad: Tensor, x: Tensor, parameters: list[Tensor], kernel
     What the forward pass did not keep is computed once more.
     """
     tensors = BlockTensors.unflatten(parameters, kernels, scales)
-    found = (Kept.unflatten(kept, len(kernels)) if kept else
-             Forward(x, tensors, drops, eps, post_norm, normalize_modulator, dtype).kept())
-    grad_x, grads = Backward(grad, x, tensors, drops, found, eps, post_norm, normalize_modulator, dtype, wanted).run()
+    # The backward pass may run under another autocast than the forward pass did.
+    with without_autocast(x.device.type):
+        found = (Kept.unflatten(kept, len(kernels)) if kept else
+                 Forward(x, tensors, drops, eps, post_norm, normalize_modulator, dtype).kept())
+        grad_x, grads = Backward(
+            grad, x, tensors, drops, found, eps, post_norm, normalize_modulator, dtype, wanted).run()
     return _as_given(grad_x, grads, tensors)
 
 

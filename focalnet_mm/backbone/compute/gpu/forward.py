@@ -51,9 +51,9 @@ class Pass:
 
     def __init__(self, x: Tensor, tensors: BlockTensors, drops: list[Tensor], eps: list[float], post_norm: bool,
                  normalize_modulator: bool, dtype: torch.dtype, weights: Weights) -> None:
-        self.x, self.tensors, self.dtype, self.weights = x, tensors, dtype, weights
+        self.x, self.tensors, self.dtype, self.weights = x, tensors.dense(), dtype, weights
         self.eps, self.post_norm, self.normalize_modulator = eps, post_norm, normalize_modulator
-        self.rows = x.view(-1, x.shape[3])
+        self.rows = x.resolve_neg().view(-1, x.shape[3])
         self.size = x.shape[0], x.shape[1], x.shape[2]
         self.per_image = x.shape[1] * x.shape[2]
         self.drops = [drop.flatten() for drop in drops]

@@ -20,6 +20,8 @@ from focalnet_mm.backbone.compute.gpu.launches import launch
 from focalnet_mm.backbone.compute.gpu.weights import Weights
 from focalnet_mm.benchmark import traffic
 from focalnet_mm.benchmark.agreement import DTYPES, Drawn, _spread, agreements, draw, error, evaluate, excess, networks
+from tests.backbone.compute.test_autocast import differs
+from tests.backbone.test_sharing import MEMORY, different_memory
 
 SWEEP = 15
 #: Data types of the map and of the layers, which differ under autocast.
@@ -148,6 +150,27 @@ class TestNetwork:
                 found.append([*features, *(parameter.grad for parameter in fused.parameters() if training)])
         for first, second in zip(*found, strict=True):
             torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize('kind', MEMORY)
+def test_memory_of_parameters(kind):
+    arch = dict(embed_dims=4, depths=(1,), focal_levels=1, focal_windows=3)
+    assert different_memory('triton', kind, torch.randn(1, 3, 8, 12), arch=arch) == []
+    if 'sign' in kind:
+        x, grad = torch.randn(1, 4, 5, 8), torch.randn(1, 4, 5, 8)
+        found = []
+        for turned in (lambda value: value, lambda value: torch._neg_view(-value)):
+            block = networks()[1].layers[0].blocks[0].train()
+            given = turned(x).requires_grad_()
+            out = block(given, 'triton')
+            found.append([out, *torch.autograd.grad(out, [given, *block.parameters()], turned(grad))])
+        for first, second in zip(*found, strict=True):
+            assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize('way', ['eager', 'recomputed'])
+def test_another_autocast_around_the_backward_pass(way):
+    assert differs('triton', way) < 1e-5
 
 
 def arguments(seed, dtype=torch.float32):

@@ -27,7 +27,7 @@ def card(monkeypatch):
     """A GPU that is only told of, as every test of this file needs no more."""
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
     monkeypatch.setattr(torch.cuda, 'get_device_name', lambda device: 'a card')
-    monkeypatch.setattr(needs, '_has_triton', lambda: True)
+    monkeypatch.setattr(needs, 'triton_fault', lambda: '')
     return monkeypatch
 
 
@@ -84,7 +84,7 @@ class TestChoice:
         ('float64', 'computes in float32, float16, bfloat16, not in float64')])
     def test_else_the_reference_and_a_sentence_once(self, what, sentence, card, log, log_once):
         if what == 'triton':
-            card.setattr(needs, '_has_triton', lambda: False)
+            card.setattr(needs, 'triton_fault', lambda: 'triton 3.6 or later, which is not installed')
         elif what == 'rocm':
             card.setattr(torch.version, 'hip', '6.4')
         elif what == 'old':
@@ -95,6 +95,38 @@ class TestChoice:
         told = [line for line in log if re.search(sentence, line)]
         assert len(told) == 1
         assert told[0].endswith('the reference computes the blocks.')
+
+
+@pytest.mark.parametrize(('code', 'fault'), [
+    ('__version__ = "3.7.1+git"', r'^$'), ('__version__ = "3.6"', r'^$'), ('__version__ = "10.0.0"', r'^$'),
+    ('__version__ = "3.5.1"', r'^triton 3\.6 or later, and 3\.5\.1 is installed$'),
+    ('__version__ = "?"', r'^triton 3\.6 or later, and \? is installed$'),
+    ('raise OSError("libtriton.so:\\ncannot open")', r'cannot be imported \(OSError: libtriton.so: cannot open\)$'),
+    ('import no_such_module', r"cannot be imported \(ModuleNotFoundError: No module named 'no_such_module'\)$"),
+    (None, r'^triton 3\.6 or later, which is not installed$')])
+def test_which_triton_is_there(code, fault, tmp_path, monkeypatch):
+    """By the module, which distributions of other names bring along too."""
+    for name in [name for name in sys.modules if name.partition('.')[0] == 'triton']:
+        monkeypatch.delitem(sys.modules, name)
+    if code is None:
+        monkeypatch.setitem(sys.modules, 'triton', None)
+    else:
+        (tmp_path / 'triton.py').write_text(code)
+        monkeypatch.syspath_prepend(tmp_path)
+    needs.triton_fault.cache_clear()
+    try:
+        assert re.search(fault, needs.triton_fault())
+    finally:
+        sys.modules.pop('triton', None)
+        needs.triton_fault.cache_clear()
+
+
+@pytest.mark.parametrize('implementation', ['auto', 'triton'])
+def test_a_gpu_that_is_imitated_is_not_asked(implementation):
+    """As where shapes are worked out before a GPU is there."""
+    with FakeTensorMode():
+        x = torch.empty(1, 3, 8, 8, device='cuda', dtype=MEASURED[0].dtypes[0])
+        assert choose(implementation, x, MEASURED[0].kernel) == 'reference'
 
 
 def test_it_is_imported_where_it_is_chosen(run):
