@@ -67,14 +67,11 @@ def main(args: argparse.Namespace, parser: Parser) -> None:
         with as_worker(parser):
             print(json.dumps(_work(json.loads(args.worker))))
         return
-    device = torch.device(args.device).type
-    _check(args, parser, device)
-    texts = []
+    device = _check(args, parser)
     has_kernels = _TRITON in args.models and device == 'cuda' and not args.config
     with in_one_sentence(parser, (RuntimeError,)):
-        if has_kernels or args.agreement:
-            texts.append(_compare(args.device))
         if args.agreement:
+            _compare(args.device)
             return
         peers = dict(peer.split('=', 1) for peer in args.peer)
         sizes = [tuple(map(int, size.replace('x', ':').split(':'))) for size in args.sizes]
@@ -82,22 +79,40 @@ def main(args: argparse.Namespace, parser: Parser) -> None:
                        args.config)
         if not jobs:
             parser.error('there is nothing to measure: with_cp and frozen are modes of training steps, with_cp of ours')
+        out = _folder(args.out, parser)
+        texts = [_compare(args.device)] if has_kernels else []
         rows, failed = run_jobs(jobs, args.repeats)
         texts.append(summary(rows))
+        files = _write(out, texts, rows)
         if has_kernels:
             texts += [_time_kernels(args, size) for size in sizes]
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    text = '\n'.join(texts)
-    (out / 'results.json').write_text(json.dumps(rows, indent=1) + '\n')
-    (out / 'table.md').write_text(text)
-    if rows:
-        draw(rows, out / 'chart.png')
-    print(text)
-    print(out / 'table.md', out / 'results.json', out / 'chart.png')
+            _write(out, texts, rows)
+    print('\n'.join(texts))
+    print(*files)
     if failed:
         parser.exit(1, f'{parser.prog}: error: {len(failed)} of {len(jobs)} could not be measured:\n' +
                     '\n'.join(failed) + '\n')
+
+
+def _folder(name: str, parser: argparse.ArgumentParser) -> Path:
+    """Where files go, made before anything is measured."""
+    folder = Path(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f'--out {name}: expected a folder, or a place for one, but: {error.strerror}')
+    return folder
+
+
+def _write(folder: Path, texts: list[str], rows: list[dict[str, Any]]) -> list[Path]:
+    """Write what was measured, which files that are."""
+    files = [folder / 'table.md', folder / 'results.json']
+    files[0].write_text('\n'.join(texts))
+    files[1].write_text(json.dumps(rows, indent=1) + '\n')
+    if rows:
+        files.append(folder / 'chart.png')
+        draw(rows, files[-1])
+    return files
 
 
 def _work(job: dict[str, Any]) -> dict[str, Any]:
@@ -138,7 +153,12 @@ def _time_kernels(args: argparse.Namespace, size: tuple[int, ...]) -> str:
     return '\n'.join(tables)
 
 
-def _check(args: argparse.Namespace, parser: argparse.ArgumentParser, device: str) -> None:
+def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
+    """The kind of device, where the arguments can be measured."""
+    try:
+        device = torch.device(args.device).type
+    except RuntimeError:
+        parser.error(f'--device {args.device}: expected a device of PyTorch, such as cpu, cuda or cuda:1')
     if device == 'cuda' and not torch.cuda.is_available():
         parser.error(f'--device {args.device}: this PyTorch ({torch.__version__}) sees no GPU')
     if args.agreement and device != 'cuda' and os.environ.get('TRITON_INTERPRET') != '1':
@@ -153,7 +173,7 @@ def _check(args: argparse.Namespace, parser: argparse.ArgumentParser, device: st
         parser.error(f'--repeats must be 1 or more, got {args.repeats}')
     for size in args.sizes:
         parts = size.replace('x', ':').split(':')
-        if len(parts) != 4 or not all(part.isdigit() and int(part) for part in parts):
+        if len(parts) != 4 or not all(part.isdecimal() and int(part) for part in parts):
             parser.error(f'--sizes {size}: expected HxW:BATCH:WINDOW, such as {DEFAULT_SIZES[0]}')
     if args.config:
         args.models = [model for model in args.models if model in OURS]
@@ -166,3 +186,4 @@ def _check(args: argparse.Namespace, parser: argparse.ArgumentParser, device: st
         file = peer.partition('=')[2].rpartition(':')[0]
         if not Path(file).is_file():
             parser.error(f'--peer {peer}: expected NAME=FILE:CLASS with a Python file that exists')
+    return device

@@ -1,6 +1,7 @@
 """What the benchmark does on a GPU, as far as a machine without one shows."""
 
 import contextlib
+import json
 import sys
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from focalnet_mm.benchmark.agreement import Agreement
 from focalnet_mm.benchmark.jobs import jobs_of
 from focalnet_mm.benchmark.models import BUILDERS, OURS, default_models
 from focalnet_mm.benchmark.report import agreement_table
-from focalnet_mm.cli import benchmark
+from focalnet_mm.cli import benchmark, main
 from tests.helpers.tools import ROOT
 
 needs_triton = pytest.mark.skipif(bool(triton_fault()), reason='triton 3.6 or later is not installed')
@@ -92,9 +93,43 @@ def test_a_difference_stops_before_anything_is_measured(monkeypatch, capsys):
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['--device', 'cuda'], 'sees no GPU'),
     (['--device', 'cpu', '--agreement'], 'the kernels run on a GPU, not on cpu, but for TRITON_INTERPRET=1'),
+    (['--device', 'gpu'], '--device gpu: expected a device of PyTorch, such as cpu, cuda or cuda:1'),
+    (['--sizes', '²x2:1:3'], '--sizes ²x2:1:3: expected HxW:BATCH:WINDOW'),
+    (['--device', 'cpu', '--out', f'{__file__}'], 'expected a folder, or a place for one, but: File exists'),
+    (['--device', 'cpu', '--out', f'{__file__}/below'], 'expected a folder, or a place for one, but: Not a directory'),
 ])
 def test_what_it_needs(arguments, message, tool):
     assert message in tool('benchmark.py', *arguments, expect=2)
+
+
+def test_times_of_kernels_that_fail_take_nothing_else_away(monkeypatch, tmp_path, capsys):
+    job, = jobs_of(['focalnet-mm triton'], {}, [(32, 32, 1, 3)], ['training'], ['bfloat16'], ['eager'], 'tiny-lrf',
+                   'cuda', None)
+    row = dict(job, seconds=0.5, spread=0.0, peak=1e9, floor=0.1)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(benchmark, '_compare', lambda device: 'compared')
+    monkeypatch.setattr(benchmark, 'run_jobs', lambda jobs, repeats: ([row], []))
+    monkeypatch.setattr(benchmark, 'in_new_process', lambda job: {}['table'])
+    with pytest.raises(KeyError):
+        main(['benchmark', '--device', 'cuda', '--models', 'focalnet-mm triton', '--out', str(tmp_path)])
+    assert json.loads((tmp_path / 'results.json').read_text()) == [row]
+    assert (tmp_path / 'table.md').read_text().startswith('compared\n')
+    monkeypatch.setattr(benchmark, 'in_new_process', lambda job: dict(table=f'{job["kernels"]} of {job["channels"]}'))
+    main(['benchmark', '--device', 'cuda', '--models', 'focalnet-mm triton', '--out', str(tmp_path), '--sizes',
+          '32x32:1:3'])
+    assert '32×32 b1 w3, bfloat16:\n\n[3, 5, 7] of 96' in (tmp_path / 'table.md').read_text()
+    assert str(tmp_path / 'chart.png') in capsys.readouterr().out
+
+
+def test_nothing_could_be_measured(monkeypatch, tmp_path, capsys):
+    """Then there is no chart, and none is named."""
+    monkeypatch.setattr(benchmark, 'run_jobs', lambda jobs, repeats: ([], ['all failed']))
+    with pytest.raises(SystemExit):
+        main(['benchmark', '--device', 'cpu', '--models', 'timm', '--out', str(tmp_path)])
+    printed = capsys.readouterr()
+    assert 'chart.png' not in printed.out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['results.json', 'table.md']
+    assert 'all failed' in printed.err
 
 
 @pytest.mark.slow
