@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..layers import Size, centres
 from ..part import Part
 from .frame import frame
-from .known import check_known
+from .known import check_known, check_most
 from .samples import detector_part
 
 __all__ = ['DINO', 'dino']
@@ -139,6 +139,7 @@ def dino(model: Any, masks: str) -> Part:
                          'predictions are not known: export --part features.')
     # Its predictions know no thresholds, whatever else stands in the test config.
     settings = ConfigDict(max_per_img=(head.test_cfg or {}).get('max_per_img', model.num_queries))
+    check_most(settings.max_per_img, model.num_queries, head.num_classes, 'model.test_cfg.max_per_img')
     # Of the smallest image that is tried, 96×224, the largest map of stride 8 has to hold the queries.
     enlarged = math.ceil(math.sqrt(model.num_queries / (12 * 28)))
     part = detector_part(DINO(model).eval(), model, settings)

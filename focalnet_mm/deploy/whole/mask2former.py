@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..part import Part
-from .known import check_known
+from .known import check_known, check_most
 from .panoptic import OFFSET, agreement, predictions
 
 __all__ = ['Mask2Former', 'mask2former']
@@ -164,6 +164,8 @@ def mask2former(model: Any, masks: str) -> Part:
                          'panoptic_on.')
     names, left = [], []
     if with_objects:
+        check_most(settings.get('max_per_image', 100), head.num_queries, fusion.num_classes,
+                   'model.test_cfg.max_per_image')
         names += ['boxes', 'scores', 'labels', *(['masks'] if masks == 'paste' else [])]
         left.append('Boxes are in pixels, as left, top, right and bottom. The objects of an image stand in the order '
                     'of their scores, behind them scores of 0 and labels of -1.')

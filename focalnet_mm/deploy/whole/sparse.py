@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..part import Part
 from .boxes import Boxes, best, check_coder, check_extractor, decode, roi_features
 from .frame import frame
-from .known import check_known
+from .known import check_known, check_most
 from .samples import detector_part
 
 __all__ = ['sparse']
@@ -68,5 +68,7 @@ def sparse(model: Any, masks: str) -> Part:
     for stage, extractor in zip(head.bbox_head, head.bbox_roi_extractor):
         check_coder(stage)
         check_extractor(extractor)
+    check_most(head.test_cfg.max_per_img, model.rpn_head.num_proposals, head.bbox_head[-1].num_classes,
+               'model.test_cfg.rcnn.max_per_img')
     # Its predictions know no thresholds, whatever else stands in the test config.
     return detector_part(Sparse(model), model, ConfigDict(max_per_img=head.test_cfg.max_per_img))

@@ -145,6 +145,8 @@ class TestRefusals:
         ('retina', dict(test_cfg=dict(nms_pre=-1)), 'model.test_cfg.nms_pre is -1, so that all anchors would be comp'),
         ('faster', dict(roi_head=dict(bbox_roi_extractor=dict(roi_layer=dict(pool_mode='max')))),
          'The features of boxes come from a SingleRoIExtractor with RoIAlign, which is not known here'),
+        ('sparse', dict(test_cfg=dict(rcnn=dict(max_per_img=5000))),
+         r'model.test_cfg.rcnn.max_per_img is 5000, but \d+ queries and \d+ classes make \d+ objects an image'),
         ('faster', dict(rpn_head=dict(bbox_coder=dict(_delete_=True, type='TBLRBBoxCoder'))),
          'The RPNHead has boxes of a TBLRBBoxCoder, which is not known here: export --part features'),
     ])

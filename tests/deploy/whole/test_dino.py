@@ -5,6 +5,7 @@ import copy
 import onnxruntime
 import pytest
 import torch
+from mmengine.config import ConfigDict
 
 from focalnet_mm.deploy.whole import whole
 from focalnet_mm.deploy.whole.samples import detections
@@ -66,6 +67,20 @@ class TestRefused:
         changed.bbox_head.__class__ = Mine
         with pytest.raises(ValueError, match='The Mine of this model is no DINOHead, so that it is not known what'):
             whole(changed)
+
+    def test_more_objects_than_there_are(self, model):
+        """Nor can mmdet return them. As many as there are can be asked for."""
+        changed = copy.deepcopy(model)
+        most = changed.num_queries * changed.bbox_head.num_classes
+        changed.bbox_head.test_cfg = ConfigDict(max_per_img=most)
+        whole(changed)
+        changed.bbox_head.test_cfg = ConfigDict(max_per_img=most + 1)
+        with pytest.raises(ValueError, match=f'model.test_cfg.max_per_img is {most + 1}, but .* make {most} objects'):
+            whole(changed)
+        head = changed.bbox_head
+        with pytest.raises(RuntimeError, match='out of range'):
+            head._predict_by_feat_single(torch.zeros(changed.num_queries, head.num_classes),
+                                         torch.zeros(changed.num_queries, 4), dict(img_shape=(8, 8)))
 
     def test_softmax(self, model):
         changed = copy.deepcopy(model)

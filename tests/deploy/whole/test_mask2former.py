@@ -1,5 +1,7 @@
 """Mask2Former in one file segments what mmdet's Mask2Former segments."""
 
+import copy
+
 import onnxruntime
 import pytest
 import torch
@@ -103,6 +105,13 @@ def test_differences_are_seen(model):
 def test_masks_of_boxes(model):
     with pytest.raises(ValueError, match='are of whole images and not of boxes: --masks paste or --masks none'):
         whole(model, 'roi')
+
+
+def test_more_objects_than_there_are(model):
+    changed = copy.deepcopy(model)
+    changed.panoptic_fusion_head.test_cfg = ConfigDict(changed.panoptic_fusion_head.test_cfg, max_per_image=10**6)
+    with pytest.raises(ValueError, match=r'model.test_cfg.max_per_image is 1000000, but'):
+        whole(changed)
 
 
 @pytest.mark.slow
