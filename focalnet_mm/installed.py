@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ['GUIDE', 'MISSING', 'OURS', 'cure', 'needs_missing', 'only_with_libraries']
+__all__ = ['GUIDE', 'MISSING', 'OURS', 'MissingExtraError', 'cure', 'needs_missing', 'only_with_libraries']
 
 #: Those that everything but the running of exported files needs, and that are not installed.
 MISSING = tuple(name for name in ('torch', 'mmengine', 'mmcv') if importlib.util.find_spec(name) is None)
@@ -15,6 +15,10 @@ MISSING = tuple(name for name in ('torch', 'mmengine', 'mmcv') if importlib.util
 GUIDE = 'docs/install.md'
 #: What the package raises of wrong arguments, files and data, with a message that stands for itself.
 OURS = (ValueError, OSError, ModuleNotFoundError)
+
+
+class MissingExtraError(ModuleNotFoundError):
+    """An extra of the package is needed; the message says which, and how it is installed."""
 
 
 def needs_missing() -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .. import __version__
-from ..installed import MISSING, needs_missing
+from ..installed import MISSING, MissingExtraError, needs_missing
 from .options import Parser, finish, nobody_reads
 
 __all__ = ['COMMANDS', 'main', 'run']
@@ -67,6 +67,8 @@ def run(module: str, argv: Sequence[str] | None = None, prog: str | None = None)
     hide_deprecation()
     try:
         command = importlib.import_module(f'.{module}', __name__)
+    except MissingExtraError as error:
+        raise SystemExit(f'{prog}: error: {error}') from None
     except ModuleNotFoundError as error:
         if error.name not in MISSING:
             raise

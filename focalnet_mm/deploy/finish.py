@@ -1,4 +1,7 @@
-"""What becomes of an ONNX file of a whole model once it computes what PyTorch does: preprocessing and precision."""
+"""What becomes of an ONNX file of a whole model once it computes what PyTorch does: preprocessing and precision.
+
+Both need the extra ``onnx``, which other formats do without: they are imported where such a file is written.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ from mmengine.config import Config
 from torch import nn
 
 from .part import Part
-from .precision import PRECISIONS, lower_precision
-from .preprocess import compare_with_pipeline, make_plan, prepend
 from .runtime import Runtime
 
 __all__ = ['FINISH', 'PRECISIONS', 'RGB', 'Finish', 'finish', 'plan_of']
+
+#: How the weights of layers may be kept.
+PRECISIONS = ('fp32', 'fp16', 'int8')
 
 
 class Finish(NamedTuple):
@@ -51,6 +55,7 @@ def plan_of(model: nn.Module, part: Part, to: str, channels: int, cfg: Config | 
     """
     whole = to == 'onnx' and (part.carriers or part.facts.get('task') == 'classification')
     if cfg is not None and whole and how.preprocess:
+        from .preprocess import make_plan
         return make_plan(model, channels, cfg)
     if how.precision != 'fp32':
         raise ValueError(f'The precision {how.precision} is for ONNX files of whole models with their preprocessing: '
@@ -74,6 +79,8 @@ def finish(file: Path, part: Part, plan: dict[str, Any], model: nn.Module, cfg: 
     Raises:
         ValueError: The graph prepares pictures otherwise than the config does, or the whole cannot be opened.
     """
+    from .precision import lower_precision
+    from .preprocess import compare_with_pipeline, prepend
     if cfg is not None:
         levels = compare_with_pipeline(plan, model, cfg, 'boxes' in part.names)
         tell(f'preprocessing: {levels:.2g} grey levels from what the pipeline of the config does')

@@ -15,10 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from ..data.pictures import read_image
 from .runtime import Runtime
 
-__all__ = ['PRECISIONS', 'lower_precision']
+__all__ = ['lower_precision']
 
-#: How the weights of layers may be kept.
-PRECISIONS = ('fp32', 'fp16', 'int8')
 # What layers become in ONNX. Sizes, boxes and thresholds are no layers: 16 bits know no odd pixel beyond 2048.
 _LAYERS = ('Conv', 'ConvTranspose', 'Gemm', 'MatMul')
 _HALF_RANGE = np.finfo(np.float16).min, np.finfo(np.float16).max

@@ -2,7 +2,9 @@
 
 from importlib.util import find_spec
 
+from ...installed import MissingExtraError
+
 for _name in ('PIL', 'defusedxml', 'imagehash', 'pycocotools'):
     if find_spec(_name) is None:
-        raise ImportError(f"{_name} is not installed: to read one's own data, run pip install 'focalnet-mm[own]'.",
-                          name=_name)
+        raise MissingExtraError(
+            f"{_name} is not installed: to read one's own data, run pip install 'focalnet-mm[own]'.", name=_name)

@@ -308,9 +308,10 @@ def test_needs_are_named(monkeypatch):
     import importlib.util
 
     from focalnet_mm.data.own import needed
+    from focalnet_mm.installed import MissingExtraError
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == 'imagehash' else real(name))
-    with pytest.raises(ImportError, match=r"imagehash is not installed: .* run pip install 'focalnet-mm\[own\]'"):
+    with pytest.raises(MissingExtraError, match=r"imagehash is not installed: .* run pip install 'focalnet-mm\[own\]'"):
         importlib.reload(needed)
 
 
