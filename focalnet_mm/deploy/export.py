@@ -18,7 +18,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from ..backbone.focalnet import find_backbone
-from .finish import FINISH, PRECISIONS, RGB, Finish, finish, plan_of
+from .finish import FINISH, PRECISIONS, RGB, Finish, carriers_of, finish, plan_of
 from .formats import FORMATS, check_installed, open_file, write_file
 from .inputs import describe_inputs
 from .part import TOLERANCE, Agreement, Part, compare, predicted
@@ -72,12 +72,10 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
     _check_format(chosen, to, model)
     plan = plan_of(model, chosen, to, channels, cfg, how)
     _tell_idle(masks, chosen, tell)
-    carriers: list[str] = []
     if plan:
-        from .preprocess import carriers_behind
-        carriers = [name for name in carriers_behind(plan) if name in chosen.carriers]
         takes, facts = RGB, dict(preprocess=plan, precision=how.precision, pipeline=facts['pipeline'])
     facts.update(chosen.facts, input=takes, part=part, left=chosen.left, **_classes(model))
+    carriers = carriers_of(plan, chosen)
     file.parent.mkdir(parents=True, exist_ok=True)
     # On the disk of the target, so that what was checked is moved there at once.
     with tempfile.TemporaryDirectory(dir=file.parent, prefix='.export-') as folder:

@@ -15,7 +15,7 @@ from torch import nn
 from .part import Part
 from .runtime import Runtime
 
-__all__ = ['FINISH', 'PRECISIONS', 'RGB', 'Finish', 'finish', 'plan_of']
+__all__ = ['FINISH', 'PRECISIONS', 'RGB', 'Finish', 'carriers_of', 'finish', 'plan_of']
 
 #: How the weights of layers may be kept.
 PRECISIONS = ('fp32', 'fp16', 'int8')
@@ -61,6 +61,19 @@ def plan_of(model: nn.Module, part: Part, to: str, channels: int, cfg: Config | 
         raise ValueError(f'The precision {how.precision} is for ONNX files of whole models with their preprocessing: '
                          'export --to onnx --part model, without --no-preprocess.')
     return None
+
+
+def carriers_of(plan: dict[str, Any] | None, part: Part) -> list[str]:
+    """What preprocessing tells a part besides the images; nothing where there is none.
+
+    Args:
+        plan: What :func:`plan_of` returned.
+        part: What is exported.
+    """
+    if not plan:
+        return []
+    from .preprocess import carriers_behind
+    return [name for name in carriers_behind(plan) if name in part.carriers]
 
 
 def finish(file: Path, part: Part, plan: dict[str, Any], model: nn.Module, cfg: Config | None, how: Finish,

@@ -46,8 +46,8 @@ def test_help(without):
     assert len(ends) == len(WORDS)
     for words, end in zip(WORDS, ends):
         if words == ['new']:
-            assert end == ("new --help focalnet-mm new: error: defusedxml is not installed: to read one's own data, run "
-                           "pip install 'focalnet-mm[own]'.")
+            assert end == ("new --help focalnet-mm new: error: defusedxml is not installed: to read one's own data, "
+                           "run pip install 'focalnet-mm[own]'.")
         else:
             assert end == ' '.join([*words, '--help'][:2]) + ' 0'
 
