@@ -61,7 +61,8 @@ class _Block(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.function, ctx.settings, ctx.lengths = backward, settings, lengths
         ctx.save_for_backward(x, *tensors, *kept)
-        return out
+        # It is a view of its rows, and torch lets nobody change a view in place that a function returns.
+        return out.detach()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
@@ -133,6 +134,8 @@ def _differentiate(backward: Callable[..., list[Tensor]], ctx: Any, grad: Tensor
         return [None, *([None] * length for length in ctx.lengths)]
     x, *rest = ctx.saved_tensors
     *lists, saved = _split(rest, [*ctx.lengths, len(rest)])
+    # Hooks of saved tensors may bring the same numbers back in other strides.
+    x, saved = x.contiguous(), [tensor.contiguous() for tensor in saved]
     *needs, _ = needs
     needed = [needs_x, *itertools.chain(*needs)]
     if torch.is_grad_enabled() or _is_batched(grad):

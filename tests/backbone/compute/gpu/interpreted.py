@@ -21,7 +21,7 @@ from focalnet_mm.backbone.compute.gpu.weights import Weights
 from focalnet_mm.benchmark import traffic
 from focalnet_mm.benchmark.agreement import DTYPES, Drawn, _spread, agreements, draw, error, evaluate, excess, networks
 from tests.backbone.compute.test_autocast import differs
-from tests.backbone.test_sharing import MEMORY, different_memory
+from tests.backbone.test_sharing import CHANGED_IN_PLACE, MEMORY, different_memory, differently_changed_in_place
 
 SWEEP = 15
 #: Data types of the map and of the layers, which differ under autocast.
@@ -166,6 +166,12 @@ def test_memory_of_parameters(kind):
             found.append([out, *torch.autograd.grad(out, [given, *block.parameters()], turned(grad))])
         for first, second in zip(*found, strict=True):
             assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize('kind', CHANGED_IN_PLACE)
+def test_results_that_are_changed_in_place(kind):
+    arch = dict(embed_dims=4, depths=(2,), focal_levels=1, focal_windows=3)
+    assert differently_changed_in_place('triton', kind, torch.randn(1, 3, 8, 12), arch=arch) == []
 
 
 @pytest.mark.parametrize('way', ['eager', 'recomputed'])
