@@ -84,11 +84,12 @@ def main(args: argparse.Namespace, parser: Parser) -> None:
         rows, failed = run_jobs(jobs, args.repeats)
         texts.append(summary(rows))
         files = _write(out, texts, rows)
-        if has_kernels:
-            texts += [_time_kernels(args, size) for size in sizes]
+        # What follows may fail, and takes none of this away.
+        print('\n'.join(texts), *files, sep='\n')
+        for size in sizes if has_kernels else ():
+            texts.append(_time_kernels(args, size))
+            print(texts[-1])
             _write(out, texts, rows)
-    print('\n'.join(texts))
-    print(*files)
     if failed:
         parser.exit(1, f'{parser.prog}: error: {len(failed)} of {len(jobs)} could not be measured:\n' +
                     '\n'.join(failed) + '\n')
