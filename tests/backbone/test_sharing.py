@@ -46,21 +46,25 @@ MEMORY = {'with gaps': lambda values: torch.stack([values, torch.full_like(value
 NORMS_EVERYWHERE = dict(post_norm_in_modulation=True, layer_scale_init_value=0.5)
 
 
-def different_memory(implementation, kind, x, **settings):
-    """Which parameters of a block lead to other numbers than the reference's, held in another way."""
+def different_memory(implementation, kind, x, together=False, **settings):
+    """Which parameters of a block, each, or all vectors together, lead to other numbers than the reference's, held in
+    another way."""
     settings = {**NORMS_EVERYWHERE, **settings}
     wrong = []
-    for name, _ in network('reference', **settings).layers[0].blocks[0].named_parameters():
+    parameters = dict(network('reference', **settings).layers[0].blocks[0].named_parameters())
+    vectors = [name for name, parameter in parameters.items() if parameter.dim() == 1]
+    for name in [vectors] if together else [[name] for name in parameters]:
         def change(block, name=name):
-            parameter = block.get_parameter(name)
-            parameter.data = MEMORY[kind](parameter.data)
+            for one in name:
+                parameter = block.get_parameter(one)
+                parameter.data = MEMORY[kind](parameter.data)
 
         found, expected = ([*net(x), *gradients(net, x=x)] for net in (
             network(way, change, **settings) for way in (implementation, 'reference')))
         try:
             agree(found, expected)
         except AssertionError:
-            wrong.append(name)
+            wrong += name
     return wrong
 
 

@@ -155,7 +155,7 @@ class TestNetwork:
 @pytest.mark.parametrize('kind', MEMORY)
 def test_memory_of_parameters(kind):
     arch = dict(embed_dims=4, depths=(1,), focal_levels=1, focal_windows=3)
-    assert different_memory('triton', kind, torch.randn(1, 3, 8, 12), arch=arch) == []
+    assert different_memory('triton', kind, torch.randn(1, 3, 8, 12), together=True, arch=arch) == []
     if 'sign' in kind:
         x, grad = torch.randn(1, 4, 5, 8), torch.randn(1, 4, 5, 8)
         found = []

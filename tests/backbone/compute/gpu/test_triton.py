@@ -162,9 +162,10 @@ def test_shapes_on_a_gpu(keep):
 
 
 @pytest.mark.slow
-def test_interpreted(run):
-    """The whole of interpreted.py; Triton reads the variable when it is imported."""
+@pytest.mark.parametrize('part', ['test_block', 'not test_block'])
+def test_interpreted(part, run):
+    """The whole of interpreted.py, minutes of it; Triton reads the variable when it is imported."""
     pytest.importorskip('triton', '3.6', reason='triton 3.6 or later is not installed')
     out = run(sys.executable, '-W', 'ignore', '-m', 'pytest', '-q', '-p', 'no:cacheprovider',
-              'tests/backbone/compute/gpu/interpreted.py', cwd=ROOT, TRITON_INTERPRET='1')
+              'tests/backbone/compute/gpu/interpreted.py', '-k', part, cwd=ROOT, TRITON_INTERPRET='1')
     assert re.search(r'^\d+ passed', out, re.MULTILINE)
