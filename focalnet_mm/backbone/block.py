@@ -115,18 +115,17 @@ class Block(nn.Module):
         """The block by another implementation, without dropout."""
         dtype = autocast_dtype(x.device.type) or self.norm1.weight.dtype
         norms = [norm for norm in (self.norm1, self.norm2, self.modulation.ln) if isinstance(norm, nn.LayerNorm)]
-        with torch.autocast(x.device.type, enabled=False):
-            drops = []
-            if self.drop_path.training and not isinstance(self.drop_path, nn.Identity):
-                # In the data type of what is dropped, since the random numbers depend on it. Autocast leaves the result
-                # of a norm in float32 on GPUs, and in the type of what is normalised on CPUs.
-                is_raised = self.gamma_1 is not None or (self.post_norm and x.device.type != 'cpu')
-                drawn = self.norm1.weight.dtype if is_raised else dtype
-                drops = [self.drop_path(x.new_ones(len(x), 1, 1, 1, dtype=drawn)) for _ in range(2)]
-            # Settings that equal what they were may be of another type: a tensor, a number of NumPy.
-            return compute_block(
-                implementation, x.contiguous(), self._tensors(), drops, [float(norm.eps) for norm in norms],
-                bool(self.post_norm), bool(self.modulation.normalize_modulator), dtype, recompute)
+        drops = []
+        if self.drop_path.training and not isinstance(self.drop_path, nn.Identity):
+            # In the data type of what is dropped, since the random numbers depend on it. Autocast leaves the result
+            # of a norm in float32 on GPUs, and in the type of what is normalised on CPUs.
+            is_raised = self.gamma_1 is not None or (self.post_norm and x.device.type != 'cpu')
+            drawn = self.norm1.weight.dtype if is_raised else dtype
+            drops = [self.drop_path(x.new_ones(len(x), 1, 1, 1, dtype=drawn)) for _ in range(2)]
+        # Settings that equal what they were may be of another type: a tensor, a number of NumPy.
+        return compute_block(
+            implementation, x.contiguous(), self._tensors(), drops, [float(norm.eps) for norm in norms],
+            bool(self.post_norm), bool(self.modulation.normalize_modulator), dtype, recompute)
 
     def _tensors(self) -> BlockTensors:
         modulation: Any = self.modulation

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..backbone import block
+from ..installed import MissingExtraError
 from ..releases import HAS_EXPORT, needs
 from .layers import DeformableAttention, PatchEmbed, PixelDecoder
 from .part import Part
@@ -42,7 +43,7 @@ def check_installed(to: str) -> None:
     needed = ('onnx', 'onnxscript', 'onnxruntime') if to == 'onnx' else ()
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
-        raise ModuleNotFoundError(f'ONNX needs {" and ".join(missing)}: pip install "focalnet-mm[onnx]".')
+        raise MissingExtraError(f'ONNX needs {" and ".join(missing)}: pip install "focalnet-mm[onnx]".')
 
 
 def write_file(part: Part, images: Tensor, file: Path, to: str, facts: Mapping[str, str],
