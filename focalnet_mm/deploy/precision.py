@@ -146,6 +146,7 @@ def _names_in(node: onnx.NodeProto) -> Iterator[str]:
 
 def _quantised(model: onnx.ModelProto, layers: Sequence[str], pictures: Sequence[Path],
                tell: Callable[[str], None]) -> onnx.ModelProto:
+    import onnxruntime
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
     quiet = logging.getLogger()
@@ -154,9 +155,11 @@ def _quantised(model: onnx.ModelProto, layers: Sequence[str], pictures: Sequence
         plain, lower = Path(folder) / 'plain.onnx', Path(folder) / 'int8.onnx'
         # Symbolic shapes come to no end over loops, and layers need none of them.
         _give_own_biases(model, layers)
-        quant_pre_process(model, plain, skip_optimization=True, skip_symbolic_shape=True)
         quiet.setLevel(logging.ERROR)
+        # It warns of thresholds that a call may change, and of weights that it has copied. 2 is its own default.
+        onnxruntime.set_default_logger_severity(3)
         try:
+            quant_pre_process(model, plain, skip_optimization=True, skip_symbolic_shape=True)
             quantize_static(
                 plain, lower, _Pictures(pictures, tell), quant_format=QuantFormat.QDQ, nodes_to_quantize=list(layers),
                 op_types_to_quantize=list(_LAYERS), per_channel=True, activation_type=QuantType.QUInt8,
@@ -167,6 +170,7 @@ def _quantised(model: onnx.ModelProto, layers: Sequence[str], pictures: Sequence
                 extra_options=dict(CalibMovingAverage=True))
         finally:
             quiet.setLevel(level)
+            onnxruntime.set_default_logger_severity(2)
         return onnx.load(lower)
 
 

@@ -139,10 +139,6 @@ def _session(file: Path, providers: Sequence[str | tuple[str, Mapping[str, Any]]
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(str(file), options, providers=chosen)
-        if _facts(session.get_modelmeta().custom_metadata_map).get('precision') == 'int8':
-            # The layouts that onnxruntime 1.32 gives quantised detectors at its highest level end in a wrong Gather.
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-            session = onnxruntime.InferenceSession(str(file), options, providers=chosen)
     # Its own errors have no common class but Exception.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [''])[0]

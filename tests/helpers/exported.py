@@ -83,7 +83,7 @@ def detector(path, roi=False, **facts):
         thresholds=dict(score_threshold=0.0), carriers=['original'], task='detection', **facts)
 
 
-def layers(path):
+def layers(path, **how):
     """A classifier of two convolutions and a product, with weights of all sizes."""
     random, op = np.random.default_rng(0), Operators()
 
@@ -94,7 +94,7 @@ def layers(path):
     # As the exporter writes a linear layer: its weight gets two dimensions on the way.
     x = op.Relu(op.Conv(x, op.Unsqueeze(weight(64, 32), np.array([2, 3]))))
     scores = op.Softmax(op.Gemm(op.Flatten(op.GlobalAveragePool(x)), weight(64, 3), weight(3, 1)[:, 0]), axis=1)
-    return write(path, op, dict(scores=(scores, TensorProto.FLOAT, 2)), task='classification')
+    return write(path, op, dict(scores=(scores, TensorProto.FLOAT, 2)), task='classification', **how)
 
 
 def pictures(*sizes, seed=0):

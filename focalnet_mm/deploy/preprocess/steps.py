@@ -80,8 +80,10 @@ def _padded(op: Operators, images: str, axes: tuple[int, int], step: Mapping[str
     if step.get('divisor', 1) > 1:
         divisor = np.array([step['divisor']])
         goals = [op.Mul(op.Div(op.Add(goal, np.array([step['divisor'] - 1])), divisor), divisor) for goal in goals]
-    missing = op.joined(np.zeros(2, np.int64), *(op.Sub(goal, length) for goal, length in zip(goals, lengths)))
-    return op.Pad(images, missing, np.array(step['value'], dtype), np.array(axes))
+    missing = (op.Sub(goal, length) for goal, length in zip(goals, lengths))
+    # Of every axis: where onnxruntime 1.32 moves a transposition past a Pad, it does not heed a choice of axes.
+    pads = op.joined(np.zeros(4 + axes[0], np.int64), *missing, np.zeros(3 - axes[1], np.int64))
+    return op.Pad(images, pads, np.array(step['value'], dtype))
 
 
 def prepared(op: Operators, images: str, step: Mapping[str, Any]) -> str:
