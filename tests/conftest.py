@@ -1,3 +1,4 @@
+import contextlib
 import functools
 import logging
 import os
@@ -70,6 +71,20 @@ def _default_scope():
     DefaultScope.get_instance('test', scope_name='mmengine')
     yield
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_large_files(request):
+    """Checkpoints and exported files of the whole suite would fill a small disk.
+
+    Folders stay, since mmengine goes on writing to those of earlier runs.
+    """
+    yield
+    for folder, _, names in os.walk(request.node.funcargs.get('tmp_path', '')):
+        for path in (Path(folder, name) for name in names):
+            with contextlib.suppress(OSError):
+                if path.is_file() and not path.is_symlink() and path.stat().st_size > 2**20:
+                    path.unlink()
 
 
 @pytest.fixture
