@@ -16,7 +16,7 @@ __all__ = ['PROVIDERS', 'Runtime']
 PROVIDERS = {name.lower().removesuffix('executionprovider'): name for name in (
     'CPUExecutionProvider', 'CUDAExecutionProvider', 'OpenVINOExecutionProvider', 'TensorrtExecutionProvider')}
 # What a file of another origin lacks.
-_FACTS = dict(task=str, classes=list, preprocess=dict)
+_FACTS: dict[str, Any] = dict(task=str, classes=(list, dict), preprocess=dict)
 
 
 class Runtime:
@@ -53,8 +53,9 @@ class Runtime:
                 'writes of a whole model with its preprocessing; run others with onnxruntime itself.')
         #: ``'detection'``, ``'panoptic'``, ``'segmentation'`` or ``'classification'``.
         self.task: str = self.facts['task']
-        #: Names of the classes, by label.
-        self.classes: tuple[str, ...] = tuple(self.facts['classes'])
+        noted = self.facts['classes']
+        #: Names of the classes, by label; of a classifier with several tasks a dict of them, if they are known.
+        self.classes: tuple[str, ...] | dict[str, Any] = noted if isinstance(noted, dict) else tuple(noted)
         #: RGB colours of the classes, by label; nothing where the data set has none.
         self.palette: list[list[int]] = self.facts.get('palette') or []
         #: Thresholds that a call may change → what they are otherwise.

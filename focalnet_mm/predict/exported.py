@@ -11,14 +11,17 @@ import numpy as np
 from ..data.pictures import read_image
 from ..deploy.pasting import pasted
 from ..deploy.runtime import Runtime
+from .classified import TOP_CLASSES, Classes, best_classes, class_lines, class_name
 from .drawing import draw_classes, draw_labels, draw_objects
 from .masks import encoded
 
 __all__ = ['ExportedPredictor']
 
-_TOP_CLASSES = 5
 # What mmdet multiplies the numbers of segments by.
 _INSTANCE_OFFSET = 1000
+# Task → the outputs that it has, and what the file says besides.
+_OUTPUTS = dict(detection=('boxes', 'scores', 'labels'), panoptic=('segments', 'num_things'),
+                segmentation=('label_map',), classification=('scores',))
 
 Found = Mapping[str, np.ndarray]
 
@@ -33,14 +36,18 @@ class ExportedPredictor:
 
     Args:
         runtime: The file.
+
+    Raises:
+        ValueError: The file is of no task that is known, or lacks an output of it.
     """
 
     def __init__(self, runtime: Runtime) -> None:
+        _check(runtime)
         self.runtime = runtime
-        #: Names of the classes, by label.
-        self.classes: tuple[str, ...] = runtime.classes
-        loader = (runtime.facts.get('preprocess') or {}).get('loader') or {}
-        self._turned = bool(loader.get('turned', True))
+        #: Names of the classes, by label; of several tasks for each.
+        self.classes: Classes = runtime.classes
+        loader = runtime.facts['preprocess'].get('loader')
+        self._turned = bool(loader.get('turned', True)) if isinstance(loader, dict) else True
 
     def load(self, source: str | Path | Sequence[str | Path], name: str | None = None) -> _Loaded:
         """Load a picture as the config's test pipeline does it.
@@ -85,7 +92,8 @@ class ExportedPredictor:
 
     def entries(self, found: Found, image_id: int) -> list[dict[str, Any]]:
         """A prediction in the form of COCO's results, as :meth:`focalnet_mm.predict.Predictor.entries` gives it."""
-        kinds = dict(panoptic=self._segments, detection=_objects, segmentation=_labels, classification=_best)
+        kinds = dict(panoptic=self._segments, detection=_objects, segmentation=_labels,
+                     classification=lambda found: best_classes(_by_task(found, 'scores')))
         return [dict(image_id=image_id, **entry) for entry in kinds[self.runtime.task](found)]
 
     def draw(self, image: np.ndarray, found: Found, score_thr: float = 0.3) -> np.ndarray:
@@ -109,14 +117,11 @@ class ExportedPredictor:
         if task == 'segmentation':
             return draw_labels(image, found['label_map'], self._colours())
         if task == 'classification':
-            held = _held(found)
-            lines = [f'{self._named(entry["category_id"])} {entry["score"]:.2f}'
-                     for entry in _best(found, len(self.classes) if held is not None else _TOP_CLASSES)
-                     if held is None or entry['category_id'] in held]
-            return draw_classes(image, lines)
+            scores = _by_task(found, 'scores')
+            return draw_classes(image, class_lines(self.classes, scores, _labels_of(found, scores)))
         shown = found['scores'] >= score_thr
-        words = [f'{self._named(label)} {score:.2f}' for label, score in zip(found['labels'][shown],
-                                                                              found['scores'][shown])]
+        words = [f'{class_name(self.classes, label)} {score:.2f}'
+                 for label, score in zip(found['labels'][shown], found['scores'][shown])]
         masks = found['masks'][shown] if 'masks' in found else None
         colours = self._colours()
         return draw_objects(image, found['boxes'][shown], words, masks,
@@ -133,14 +138,23 @@ class ExportedPredictor:
         count = self.runtime.facts.get('num_classes', len(self.classes))
         return [number for number in np.unique(found['segments']).tolist() if number % _INSTANCE_OFFSET < count]
 
-    def _named(self, label: int) -> str:
-        return self.classes[label] if label < len(self.classes) else f'class {label}'
-
     def _colours(self) -> list[tuple[int, ...]]:
         """RGB by label; those that nobody gave are made up."""
         made_up = np.random.RandomState(42).randint(256, size=(max(len(self.classes), 256), 3)).tolist()
         palette = self.runtime.palette
         return [tuple(colour) for colour in [*palette, *made_up[len(palette):]]]
+
+
+def _check(runtime: Runtime) -> None:
+    if runtime.task not in _OUTPUTS:
+        raise ValueError(f'{runtime.file} is of the task {runtime.task!r}, expected one of {", ".join(_OUTPUTS)}: '
+                         'run it with focalnet_mm.deploy.Runtime.')
+    has = {name.partition('.')[0] for name in runtime.outputs} | runtime.facts.keys()
+    needed = *_OUTPUTS[runtime.task], *(['mask_threshold'] if 'roi_masks' in has else [])
+    missing = [name for name in needed if name not in has]
+    if missing:
+        raise ValueError(f'{runtime.file} is of the task {runtime.task!r} and lacks {", ".join(missing)}: export it '
+                         'anew.')
 
 
 def _objects(found: Found) -> list[dict[str, Any]]:
@@ -159,18 +173,20 @@ def _labels(found: Found) -> list[dict[str, Any]]:
     return [dict(category_id=label, **encoded(label_map == label)) for label in np.unique(label_map).tolist()]
 
 
-def _held(found: Found) -> set[int] | None:
-    """The labels that hold, of a classifier of several at a time."""
-    classes = np.asarray(found.get('classes', 0))
-    return set(np.flatnonzero(classes).tolist()) if classes.ndim else None
+def _by_task(found: Found, output: str) -> dict[str, np.ndarray]:
+    """An output of a classifier by task, of one alone by ``''``."""
+    return {name[len(output) + 1:]: np.asarray(value) for name, value in found.items()
+            if name.partition('.')[0] == output}
 
 
-def _best(found: Found, count: int = _TOP_CLASSES) -> list[dict[str, Any]]:
-    entries = []
-    for name, scores in found.items():
-        output, _, task = name.partition('.')
-        if output != 'scores':
-            continue
-        for label in np.argsort(-scores, kind='stable')[:count].tolist():
-            entries.append(dict(category_id=label, score=float(scores[label]), **(dict(task=task) if task else {})))
-    return entries
+def _labels_of(found: Found, scores: Mapping[str, np.ndarray]) -> dict[str, list[int]]:
+    """The classes to draw of each task, by falling scores: those that hold, and of classes of which one holds the first
+    few."""
+    labels, held = {}, _by_task(found, 'classes')
+    for task, values in scores.items():
+        order = np.argsort(-values, kind='stable').tolist()
+        several = task in held and held[task].ndim
+        # Several tasks with all their classes would hide the picture.
+        few = 1 if task else TOP_CLASSES
+        labels[task] = [label for label in order if held[task][label]] if several else order[:few]
+    return labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from ..run.build import load_model, unwrap
 from ..run.config import scope_of, type_name
 from ..run.failures import first_line
 from ..run.images import ImagePipeline, Loaded
+from .classified import Classes, best_classes, class_lines, known_classes
+from .drawing import draw_classes
 from .masks import encoded
 
 __all__ = ['Predictor']
 
-_TOP_CLASSES = 5
 _VISUALIZERS = dict(mmdet='DetLocalVisualizer', mmseg='SegLocalVisualizer', mmpretrain='UniversalVisualizer')
 
 
@@ -57,8 +58,8 @@ class Predictor:
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f'The model could not be moved to the device {device!r}: {error}') from None
         self._model = unwrap(self._runnable)
-        #: Names of the classes, by label.
-        self.classes: tuple[str, ...] = tuple(self._model.dataset_meta.get('classes') or ())
+        #: Names of the classes, by label; of several tasks for each.
+        self.classes: Classes = known_classes(self._model.dataset_meta.get('classes'))
         self._pipeline = ImagePipeline(cfg)
         self._visualizer = _visualizer(cfg, self._scope)
         self._channels: int | None = None
@@ -120,6 +121,11 @@ class Predictor:
         # mmdet's visualizer fails where there is no segment, mmseg's on a single pixel.
         if ('pred_panoptic_seg' in sample and not self._segments(sample)) or image.shape[:2] == (1, 1):
             return image.copy()
+        if self._scope == 'mmpretrain' and 'pred_score' not in sample:
+            # mmpretrain's visualizer knows no tasks.
+            parts = dict(_tasks(sample))
+            return draw_classes(image, class_lines(self.classes, _scores(parts), {
+                task: part.pred_label.tolist() for task, part in parts.items()}))
         rgb = np.ascontiguousarray(image[..., ::-1])
         meta = self._visualizer.dataset_meta = self._labels(sample)
         if self._scope == 'mmpretrain':
@@ -140,7 +146,8 @@ class Predictor:
         Returns:
             Entries with ``image_id`` and ``category_id``, the label of the model, and, depending on the model: ``bbox``
             (x, y, width, height, in pixels), ``score``, ``segmentation`` (run-length encoded) and ``area`` (pixels). A
-            panoptic segment also has ``isthing``. Classifiers give their five best classes.
+            panoptic segment also has ``isthing``. Classifiers give their five best classes, those of
+            several tasks of each ``task``.
         """
         if 'pred_panoptic_seg' in sample:
             found = self._panoptic(sample)
@@ -150,10 +157,7 @@ class Predictor:
             labels = sample.pred_sem_seg.data[0].cpu().numpy()
             found = [dict(category_id=int(label), **encoded(labels == label)) for label in np.unique(labels)]
         else:
-            scores = sample.pred_score.cpu()
-            best = scores.topk(min(_TOP_CLASSES, len(scores)))
-            found = [dict(category_id=label, score=score)
-                     for score, label in zip(best.values.tolist(), best.indices.tolist())]
+            found = best_classes(_scores(dict(_tasks(sample))))
         return [dict(image_id=image_id, **entry) for entry in found]
 
     def _panoptic(self, sample: Any) -> list[dict[str, Any]]:
@@ -186,6 +190,19 @@ class Predictor:
         colours = [] if palette is None or isinstance(palette, str) else [tuple(map(int, rgb)) for rgb in palette]
         made_up = np.random.RandomState(42).randint(256, size=(count, 3)).tolist()
         return dict(classes=names, palette=colours + [tuple(rgb) for rgb in made_up[len(colours):]])
+
+
+def _tasks(sample: Any, task: str = '') -> Iterator[tuple[str, Any]]:
+    """Task → the sample of it, for mmpretrain's classifiers; of one alone that of ``''``."""
+    if 'pred_score' in sample:
+        yield task, sample
+        return
+    for name, part in sample.items():
+        yield from _tasks(part, f'{task}.{name}'.lstrip('.'))
+
+
+def _scores(parts: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {task: part.pred_score.cpu().double().numpy() for task, part in parts.items()}
 
 
 def _visualizer(cfg: Config, scope: str) -> Any:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .classified import Classes, categories
+
 __all__ = ['PredictionsFile']
 
 # A byte of a file's name that is no UTF-8 becomes JSON's own escape of it, from which Python makes the same name again.
@@ -57,12 +59,12 @@ class PredictionsFile:
         self.images += 1
         self.entries += len(entries)
 
-    def finish(self, facts: Mapping[str, str], classes: Sequence[str]) -> Path:
+    def finish(self, facts: Mapping[str, str], classes: Classes) -> Path:
         """Write the file, of all that was added.
 
         Args:
             facts: What it says of the model.
-            classes: Names of the categories, by number.
+            classes: Names of the categories, by number; of several tasks for each.
 
         Returns:
             Its path.
@@ -79,7 +81,7 @@ class PredictionsFile:
                 out.write(f'{{\n"info": {_dumped(facts)},\n"images": [')
                 _write_list(out, (image for image, _ in self._lines()))
                 out.write('],\n"categories": [')
-                _write_list(out, (dict(id=i, name=name) for i, name in enumerate(classes)))
+                _write_list(out, categories(classes))
                 out.write('],\n"annotations": [')
                 _write_list(out, (entry for _, entries in self._lines() for entry in entries))
                 out.write(']\n}\n')

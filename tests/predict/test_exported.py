@@ -83,6 +83,22 @@ def test_command(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(('kind', 'task', 'message'), [
+    ('classifier', 'pose', "x.onnx is of the task 'pose', expected one of detection, panoptic"),
+    ('classifier', 'detection', "x.onnx is of the task 'detection' and lacks boxes, labels: export it anew"),
+    ('classifier', 'panoptic', "x.onnx is of the task 'panoptic' and lacks segments, num_things"),
+    ('detector', 'segmentation', "x.onnx is of the task 'segmentation' and lacks label_map"),
+    # Nothing says from which probability on a pixel belongs to a mask.
+    ('masks', 'detection', 'lacks mask_threshold')])
+def test_files_that_say_other_things_than_they_return(kind, task, message, tmp_path):
+    file = tmp_path / 'x.onnx'
+    written = exported.classifier(file) if kind == 'classifier' else exported.detector(file, roi=kind == 'masks')
+    runtime = Runtime(written)
+    runtime.task = task
+    with pytest.raises(ValueError, match=message):
+        ExportedPredictor(runtime)
+
+
 def test_drawn(tmp_path):
     """What scores less than the threshold is not drawn, and masks have the classes' colours."""
     file = exported.detector(tmp_path / 'x.onnx', palette=[[250, 0, 0], [0, 250, 0], [0, 0, 250]])
