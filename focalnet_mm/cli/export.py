@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from ..data.made import check_no_source
 from ..data.pictures import find_inputs, left_out
 from ..deploy import FORMATS, MASKS, PARTS, PRECISIONS, PROVIDERS, Finish, check_files, checked_table, export_model
 from ..explain.maps import only_backbone
@@ -85,9 +86,10 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         found, other = find_inputs(args.calibrate) if args.calibrate else ([], [])
         if other:
             say(left_out(other))
+        out = args.out or Path(cfg.work_dir) / f'{Path(args.config).stem}-{args.part}{FORMATS[args.to]}'
+        check_no_source(out, [args.config, args.checkpoint, *(item.path for item in found)])
         model: nn.Module = load_model(cfg, args.checkpoint)
         if args.backbone:
             model = only_backbone(model, args.backbone).eval()
-        out = args.out or Path(cfg.work_dir) / f'{Path(args.config).stem}-{args.part}{FORMATS[args.to]}'
         how = Finish(not args.no_preprocess, args.precision, [Path(item.path) for item in found])
         export_model(model, out, args.to, args.part, args.force, say, cfg, args.masks, how)

@@ -2,6 +2,7 @@
 
 import argparse
 
+from ..data.made import check_no_source
 from ..run.build import read_any_layout
 from ..run.checks import build_runner
 from ..run.config import load_config
@@ -36,6 +37,7 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         if args.tta:
             add_tta(cfg)
         if args.out:
+            check_no_source(args.out, [args.config, args.checkpoint])
             keep_predictions(cfg, args.out)
 
     with in_one_sentence(parser, (Exception,), cfg):

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ['Made', 'changed_files', 'check_folder', 'files_below', 'read_marker', 'replace_made', 'write_marker']
+__all__ = ['Made', 'changed_files', 'check_folder', 'check_no_source', 'files_below', 'read_marker', 'replace_made',
+           'write_marker']
 
 _FILES = 'files'
 # What an interrupted replacement was between: the settings before and those after.
@@ -45,6 +46,30 @@ def check_folder(folder: str | Path, force: bool) -> Path:
     if not force and folder.is_dir() and any(folder.iterdir()):
         raise FileExistsError(f'{folder} is not empty: name another folder, or add --force to replace files in it.')
     return folder
+
+
+def check_no_source(target: str | Path, sources: Iterable[str | Path]) -> None:
+    """Check that what a tool writes replaces nothing of what it reads, by whatever name.
+
+    Args:
+        target: The file or folder that is written.
+        sources: Files and folders that are read; URLs may be among them.
+
+    Raises:
+        FileExistsError: The target is one of them.
+    """
+    for source in sources:
+        if _is_same(target, source):
+            raise FileExistsError(f'{target} is what is read here, and would be lost: give what is written another '
+                                  'name.')
+
+
+def _is_same(one: str | Path, other: str | Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    # One of them is not there.
+    except (OSError, ValueError):
+        return False
 
 
 def read_marker(marker: Path) -> Made | None:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from .made import check_no_source
+
 __all__ = ['Input', 'find_inputs', 'join_pictures', 'left_out', 'printable', 'read_image', 'read_video', 'shown_as',
            'to_bgr', 'unique_names', 'utf8_path']
 
@@ -294,7 +296,7 @@ def join_pictures(named: Sequence[str | Path], out: str | Path, columns: int = 2
 
     Raises:
         ValueError: There is no picture, a number is not positive, or the file has another ending.
-        OSError: A picture is missing or is none, or the grid could not be written.
+        OSError: A picture is missing or is none, or the grid could not be written or would replace one of them.
     """
     for name, value in (('columns', columns), ('most', most)):
         if value < 1:
@@ -304,6 +306,7 @@ def join_pictures(named: Sequence[str | Path], out: str | Path, columns: int = 2
     paths = []
     for path in map(Path, named):
         paths += sorted(p for p in path.iterdir() if p.suffix in ('.png', '.jpg')) if path.is_dir() else [path]
+    check_no_source(out, paths)
     pictures = []
     for path in paths[:most]:
         picture = cv2.imread(str(path))

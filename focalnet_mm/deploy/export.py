@@ -78,7 +78,7 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
     carriers = carriers_of(plan, chosen)
     file.parent.mkdir(parents=True, exist_ok=True)
     # On the disk of the target, so that what was checked is moved there at once.
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix='.export-') as folder:
+    with _folder_beside(file) as folder:
         written = Path(folder) / file.name
         tell(f'exporting {", ".join(chosen.names)} …')
         with _quiet():
@@ -105,6 +105,13 @@ def _check_format(chosen: Part, to: str, model: nn.Module) -> None:
 def _tell_idle(masks: str, chosen: Part, tell: Callable[[str], None]) -> None:
     if masks == 'roi' and not any('masks' in name for name in chosen.names):
         tell(f'--masks roi changes nothing: what is written returns {", ".join(chosen.names)}, and no masks.')
+
+
+def _folder_beside(file: Path) -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(dir=file.parent, prefix='.export-')
+    except OSError as error:
+        raise OSError(f'{file} cannot be written ({error.strerror}): name another place with --out.') from error
 
 
 def _check_free(file: Path, force: bool) -> None:

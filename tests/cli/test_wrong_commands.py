@@ -15,6 +15,7 @@ SPREAD = ('train @', 'train @/x.png', 'train @/config.py --cfg-options lr', 'tra
           'train @/config.py --work-dir /proc/nothing',
           'train @/config.py --resume @/x.pth', 'test @/config.py @/x.pth --out @/x.json',
           'predict @/config.py @/x.pth @/x.png --out @/x.png', 'export @/config.py @/x.pth --to onx --out @/x.onnx',
+          'export @/config.py @/x.pth --to torchscript --out /proc/x.pt',
           'convert @/x.pth @/y.pth --to mmm', 'new @/nowhere --out @/project', 'trane @/config.py')
 
 
@@ -26,6 +27,14 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize('line', SPREAD)
 def test_one_sentence(line, folder):
     assert wrong_commands.fault(line, folder)[0] is None
+
+
+@pytest.mark.parametrize('line', [
+    line for line, words in wrong_commands.LINES.items() if 'is what is read' in str(words)])
+def test_nothing_that_is_read_is_replaced(line, folder):
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert wrong_commands.fault(line, folder)[0] is None
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_fault_is_seen(folder, monkeypatch):
