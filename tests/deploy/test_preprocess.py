@@ -108,6 +108,20 @@ def test_as_the_library_prepares(case):
     assert len(list(compare(with_preprocessor(scope, **settings), config(scope, *steps), 1e-6))) == len(SIZES)
 
 
+@pytest.mark.parametrize('case', CASES)
+def test_no_constant_is_idle(case):
+    scope, steps, settings = CASES[case]
+    graph = preprocess_model(make_plan(with_preprocessor(scope, **settings), 3, config(scope, *steps))).graph
+
+    def taken(nodes):
+        for node in nodes:
+            yield from node.input
+            for attribute in node.attribute:
+                yield from taken(attribute.g.node)
+
+    assert {value.name for value in graph.initializer} <= set(taken(graph.node))
+
+
 @pytest.mark.parametrize('backend', ['pillow', 'pillow 13'])
 @pytest.mark.parametrize('case', CASES)
 def test_the_same_in_front_of_a_model(case, backend, tmp_path):

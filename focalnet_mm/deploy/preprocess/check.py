@@ -39,7 +39,10 @@ def compare_with_pipeline(plan: Mapping[str, Any], model: nn.Module, cfg: Config
     """
     import onnxruntime
     pipeline = ImagePipeline(cfg)
-    graph = onnxruntime.InferenceSession(preprocess_model(plan).SerializeToString(),
+    options = onnxruntime.SessionOptions()
+    # It warns of what some sizes of pictures do without.
+    options.log_severity_level = 3
+    graph = onnxruntime.InferenceSession(preprocess_model(plan).SerializeToString(), options,
                                          providers=['CPUExecutionProvider'])
     preprocessor: Any = model.data_preprocessor
     std = np.array(plan['prepare']['std'])[:, None, None]

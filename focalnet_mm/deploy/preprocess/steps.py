@@ -40,8 +40,11 @@ def _resize_edge(op: Operators, images: str, step: Mapping[str, Any]) -> str:
         exact = op.Div(op.cast(op.Mul(length, fixed), np.float64), op.cast(beside, np.float64))
         return op.cast(op.Floor(exact), np.int64)
 
-    picks_width = {'short': op.Greater(height, width), 'long': op.Less(height, width),
-                   'width': op.constant(np.array([True])), 'height': op.constant(np.array([False]))}[step['edge']]
+    edge = step['edge']
+    if edge in ('short', 'long'):
+        picks_width = (op.Greater if edge == 'short' else op.Less)(height, width)
+    else:
+        picks_width = op.constant(np.array([edge == 'width']))
     new_width = op.Where(picks_width, fixed, other(width, height))
     new_height = op.Where(picks_width, other(height, width), fixed)
     return resized(op, images, new_height, new_width, step['backend'], step['interpolation'])

@@ -85,10 +85,12 @@ def suppress(boxes: Boxes, settings: Any, iou_threshold: Tensor | None, most: in
 
     Args:
         boxes: The candidates.
-        settings: The ``nms`` of a test config.
+        settings: The ``nms`` of a test config; with ``None`` boxes may overlap.
         iou_threshold: In the place of the config's.
         most: How many of an image are kept.
     """
+    if settings is None:
+        return best(boxes, most)
     apart = boxes.boxes
     if not settings.get('class_agnostic', False):
         # Boxes of different labels are moved apart, so that they do not overlap.

@@ -48,6 +48,8 @@ class TestInPyTorch:
         ('cascade', dict(test_cfg=dict(rpn=dict(min_bbox_size=9), rcnn=dict(max_per_img=20)))),
         ('faster', dict(test_cfg=dict(rcnn=dict(nms=dict(class_agnostic=True, iou_threshold=0.3))))),
         ('retina', dict(test_cfg=dict(min_bbox_size=12, nms_pre=40))),
+        ('retina', dict(test_cfg=dict(nms=None))),
+        ('mask', dict(test_cfg=dict(rpn=dict(nms=None), rcnn=dict(nms=None)))),
         ('retina', dict(bbox_head=dict(loss_cls=dict(use_sigmoid=False, type='CrossEntropyLoss', _delete_=True)))),
         ('faster', dict(roi_head=dict(bbox_head=dict(loss_cls=SEESAW)))),
         ('cascade', dict(roi_head=dict(bbox_head={str(i): dict(loss_cls=SEESAW) for i in range(3)}))),
