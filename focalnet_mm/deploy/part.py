@@ -16,6 +16,8 @@ TOLERANCE = 1e-4
 # By what images are changed to see how much a model's own predictions hang on rounding, and up to what share of them a
 # comparison tells anything.
 _ROUNDING, _UNSTABLE = 1e-6, 0.1
+# How often they are changed at most.
+_DRAWS = 16
 
 
 class Agreement(NamedTuple):
@@ -74,7 +76,8 @@ def compare(part: Part, images: Tensor, given: Mapping[str, Tensor], found: Sequ
 
     Where a model chooses among nearly equal scores, as one does before it is trained, rounding alone makes it choose
     others, with all that follows. So where the file differs the model is asked again about images that are changed in
-    their last digits: the file may differ by twice what the model itself does then.
+    their last digits: the file must return what the model predicts for one of them, or may differ by twice what the
+    model itself does then.
 
     Args:
         part: What the file holds.
@@ -87,16 +90,22 @@ def compare(part: Part, images: Tensor, given: Mapping[str, Tensor], found: Sequ
     if agreed.holds or not part.chooses:
         return agreed
     generator = torch.Generator().manual_seed(0)
-    noise = [_ROUNDING * torch.randn(images.shape, generator=generator) for _ in range(3)]
-    again = [agree(expected, part.predict(images * (1 + each), **given)) for each in noise]
-    spread, missed = max(each.difference for each in again), 1 - min(each.share for each in again)
-    if spread > _UNSTABLE or missed > _UNSTABLE:
-        return agreed
-    most, least = agreed.limits
-    return agreed._replace(
-        limits=(max(most, 2 * spread), min(least, 1 - 2 * missed)),
-        words=f'{agreed.words}; PyTorch itself comes to {1 - missed:.1%} and {spread:.1e}, once the images are changed '
-              f'by {_ROUNDING:.0e}')
+    spread, missed, widened = 0.0, 0.0, agreed
+    # Two scores that are as good as equal change places once in a while only.
+    for _ in range(_DRAWS):
+        changed = images * (1 + _ROUNDING * torch.randn(images.shape, generator=generator))
+        own = part.predict(changed, **given)
+        same, again = agree(own, found), agree(expected, own)
+        if same.holds:
+            return same._replace(words=f'{agreed.words}, but {same.words} once the images are changed by '
+                                       f'{_ROUNDING:.0e}')
+        spread, missed = max(spread, again.difference), max(missed, 1 - again.share)
+        most, least = agreed.limits
+        widened = agreed if max(spread, missed) > _UNSTABLE else agreed._replace(
+            limits=(max(most, 2 * spread), min(least, 1 - 2 * missed)),
+            words=f'{agreed.words}; PyTorch itself comes to {1 - missed:.1%} and {spread:.1e}, once the images are '
+                  f'changed by {_ROUNDING:.0e}')
+    return widened
 
 
 def _differences(expected: Sequence[Tensor], found: Sequence[Tensor]) -> Agreement:
