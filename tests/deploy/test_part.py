@@ -53,7 +53,9 @@ def test_objects_that_seldom_hang_on_rounding(turn, own, by_the_file, holds):
     found = objects(torch.arange(COUNT) >= COUNT - by_the_file)
     agreed = compare(part, torch.ones(1, 1, 10, 10), {}, found)
     assert agreed.holds == holds, agreed.words
-    assert len(calls) == 1 + (turn if own == by_the_file and holds else 16)
+    # No more is asked than it takes; what the model itself comes to counts after three.
+    enough = turn if own == by_the_file else max(turn, 3)
+    assert len(calls) == 1 + (enough if holds else 16)
 
 
 def test_values_are_compared_as_they_are():
