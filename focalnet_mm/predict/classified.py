@@ -45,15 +45,14 @@ def categories(classes: Classes, task: str = '') -> Iterator[dict[str, Any]]:
         yield dict(id=label, name=name, **(dict(task=task) if task else {}))
 
 
-def best_classes(scores: Mapping[str, np.ndarray], count: int = TOP_CLASSES) -> list[dict[str, Any]]:
-    """The entries of ``predictions.json``: of each task the classes with the highest scores.
+def best_classes(scores: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """The entries of ``predictions.json``: of each task the :data:`TOP_CLASSES` with the highest scores.
 
     Args:
         scores: Task, or ``''`` where there is one alone → the scores (classes,).
-        count: How many classes.
     """
     return [dict(category_id=label, score=float(values[label]), **(dict(task=task) if task else {}))
-            for task, values in scores.items() for label in np.argsort(-values, kind='stable')[:count].tolist()]
+            for task, values in scores.items() for label in np.argsort(-values, kind='stable')[:TOP_CLASSES].tolist()]
 
 
 def class_lines(classes: Classes, scores: Mapping[str, np.ndarray], labels: Mapping[str, Iterable[int]]) -> list[str]:
@@ -64,5 +63,5 @@ def class_lines(classes: Classes, scores: Mapping[str, np.ndarray], labels: Mapp
         scores: As for :func:`best_classes`.
         labels: Task → the classes to name.
     """
-    return [f'{task}: '.removeprefix(': ') + f'{class_name(classes, label, task)} {scores[task][label]:.2f}'
+    return [(f'{task}: ' if task else '') + f'{class_name(classes, label, task)} {scores[task][label]:.2f}'
             for task, chosen in labels.items() for label in chosen]

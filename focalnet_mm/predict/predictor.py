@@ -146,8 +146,8 @@ class Predictor:
         Returns:
             Entries with ``image_id`` and ``category_id``, the label of the model, and, depending on the model: ``bbox``
             (x, y, width, height, in pixels), ``score``, ``segmentation`` (run-length encoded) and ``area`` (pixels). A
-            panoptic segment also has ``isthing``. Classifiers give their five best classes, those of
-            several tasks of each ``task``.
+            panoptic segment also has ``isthing``. Classifiers give their five best classes, those of several tasks
+            of each ``task``.
         """
         if 'pred_panoptic_seg' in sample:
             found = self._panoptic(sample)
