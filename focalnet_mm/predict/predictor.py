@@ -123,7 +123,7 @@ class Predictor:
             return image.copy()
         if self._scope == 'mmpretrain' and 'pred_score' not in sample:
             # mmpretrain's visualizer knows no tasks.
-            parts = dict(_tasks(sample))
+            parts = self._parts(sample)
             return draw_classes(image, class_lines(self.classes, _scores(parts), {
                 task: part.pred_label.tolist() for task, part in parts.items()}))
         rgb = np.ascontiguousarray(image[..., ::-1])
@@ -157,8 +157,11 @@ class Predictor:
             labels = sample.pred_sem_seg.data[0].cpu().numpy()
             found = [dict(category_id=int(label), **encoded(labels == label)) for label in np.unique(labels)]
         else:
-            found = best_classes(_scores(dict(_tasks(sample))))
+            found = best_classes(_scores(self._parts(sample)))
         return [dict(image_id=image_id, **entry) for entry in found]
+
+    def _parts(self, sample: Any) -> dict[str, Any]:
+        return dict(_tasks(sample, getattr(self._model, 'head', None)))
 
     def _panoptic(self, sample: Any) -> list[dict[str, Any]]:
         segments = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy()
@@ -192,13 +195,14 @@ class Predictor:
         return dict(classes=names, palette=colours + [tuple(rgb) for rgb in made_up[len(colours):]])
 
 
-def _tasks(sample: Any, task: str = '') -> Iterator[tuple[str, Any]]:
-    """Task → the sample of it, for mmpretrain's classifiers; of one alone that of ``''``."""
+def _tasks(sample: Any, head: Any, task: str = '') -> Iterator[tuple[str, Any]]:
+    """Task → the sample of it, for mmpretrain's classifiers, in the order of the head; of one alone that of ``''``."""
     if 'pred_score' in sample:
         yield task, sample
         return
-    for name, part in sample.items():
-        yield from _tasks(part, f'{task}.{name}'.lstrip('.'))
+    # A sample keeps its parts in a set.
+    for name, part in head.task_heads.items():
+        yield from _tasks(sample.get(name), part, f'{task}.{name}'.lstrip('.'))
 
 
 def _scores(parts: Mapping[str, Any]) -> dict[str, np.ndarray]:
