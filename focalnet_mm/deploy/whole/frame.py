@@ -32,7 +32,8 @@ def frame(images: Tensor, inside: Tensor | None, original: Tensor | None, img_sh
         images: (N, C, H, W).
         inside: Of the shape (height, width) of the images without padding, where that is given.
         original: Of the shape (height, width) of the original pictures, where that is given.
-        img_shape: (N or 1, 2), height and width of each image without padding, where they differ.
+        img_shape: (N or 1, 2), height and width of each image without padding, where they differ; as boxes are, in
+            pixels of the original pictures.
         resized: Of the shape (height, width) that the original pictures were resized to, where that is not ``inside``,
             since a step of the pipeline pads or crops behind it.
     """
@@ -40,11 +41,12 @@ def frame(images: Tensor, inside: Tensor | None, original: Tensor | None, img_sh
     size = shown if original is None else original.shape
     if inside is None and original is None:
         size = images.shape[2:]
+    before = shown if resized is None else resized.shape
+    scale = _corners(images, size) / _corners(images, before)
     limits = _corners(images, shown)[None]
     if img_shape is not None:
-        limits = limits.minimum(img_shape.flip(1).repeat(1, 2).to(images.dtype))
-    before = shown if resized is None else resized.shape
-    return Frame(limits, _corners(images, size) / _corners(images, before), (size[0], size[1]))
+        limits = limits.minimum(img_shape.flip(1).repeat(1, 2).to(images.dtype) / scale)
+    return Frame(limits, scale, (size[0], size[1]))
 
 
 def _corners(images: Tensor, size: torch.Size) -> Tensor:

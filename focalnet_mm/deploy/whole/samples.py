@@ -31,7 +31,7 @@ def detections(model: Any, most: int, names: Sequence[str], images: Tensor, insi
         images: (N, C, H, W).
         inside: Of the shape (height, width) of the images without padding.
         original: Of the shape (height, width) of the pictures before they were resized.
-        img_shape: (N or 1, 2), in the place of ``inside`` for each image.
+        img_shape: (N or 1, 2), in the place of ``inside`` for each image, in pixels of the original pictures.
         resized: Of the shape (height, width) that the pictures were resized to, where that is not ``inside``.
 
     Returns:
@@ -50,12 +50,13 @@ def data_samples(images: Tensor, inside: Tensor | None = None, original: Tensor 
     shown = whole if inside is None else tuple(inside.shape)
     size = shown if original is None else tuple(original.shape)
     height, width = shown if resized is None else resized.shape
+    scale = height / size[0], width / size[1]
     samples = []
     for i in range(len(images)):
-        limit = shown if img_shape is None else tuple(map(min, shown, img_shape[i % len(img_shape)].tolist()))
+        limit = shown if img_shape is None else tuple(
+            min(most, length * by) for most, length, by in zip(shown, img_shape[i % len(img_shape)].tolist(), scale))
         samples.append(DetDataSample(metainfo=dict(
-            img_shape=limit, ori_shape=size, pad_shape=whole, batch_input_shape=whole,
-            scale_factor=(width / size[1], height / size[0]))))
+            img_shape=limit, ori_shape=size, pad_shape=whole, batch_input_shape=whole, scale_factor=scale[::-1])))
     return samples
 
 

@@ -3,9 +3,11 @@
 import onnxruntime
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 
 from focalnet_mm.deploy import exportable
 from focalnet_mm.deploy.whole import whole
+from focalnet_mm.deploy.whole.samples import as_tensors
 from tests.helpers.detectors import CLASSES, detector
 from tests.helpers.queries import declared_and_true, written
 
@@ -42,6 +44,23 @@ class TestInPyTorch:
             given = dict(given, images=images(2, 97, 131))
             with torch.no_grad():
                 check(part, part.module(**given), given, least=20)
+
+    @pytest.mark.parametrize('kind', KINDS)
+    def test_limits_in_pixels_of_the_pictures(self, kind):
+        """Where pictures were resized, too: mmdet resizes those without their padding, and notes their size."""
+        model = detector(kind)
+        part, given = whole(model), dict(carriers(97, 131), images=images(2, 97, 131))
+        limits = torch.tensor([[42, 111], [70, 74]])
+        with torch.no_grad():
+            found = part.module(**given, img_shape=limits)
+            samples = model.predict(given['images'], [DetDataSample(metainfo=dict(
+                img_shape=(height * 90 // 70, width * 129 // 111), ori_shape=(70, 111),
+                pad_shape=(97, 131), batch_input_shape=(97, 131), scale_factor=(129 / 111, 90 / 70)))
+                for height, width in limits.tolist()])
+        expected = as_tensors([sample.pred_instances for sample in samples], 100, part.names)
+        agreed = part.agree(expected, found)
+        assert agreed.holds, agreed.words
+        assert not part.agree(part.predict(**given), found).holds
 
     @pytest.mark.parametrize(('kind', 'changes'), [
         ('mask', dict(roi_head=dict(bbox_head=dict(reg_class_agnostic=True), mask_head=dict(class_agnostic=True)))),
