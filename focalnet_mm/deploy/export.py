@@ -32,6 +32,8 @@ _COLOURS = re.compile('\x1b\\[[0-9;]*m')
 # (N, H, W): one to export with, three to check with, one of them odd.
 _EXPORT_SIZE = 2, 128, 192
 _CHECK_SIZES = (1, 160, 128), (2, 96, 224), (1, 131, 197)
+# What a config may inherit from, and annotations: --force is about exported files alone.
+_NEVER_WRITTEN = '.py', '.json', '.yaml', '.yml'
 
 
 def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model', force: bool = False,
@@ -56,7 +58,7 @@ def export_model(model: nn.Module, file: str | Path, to: str, part: str = 'model
         objects that belong together.
 
     Raises:
-        FileExistsError: The file is there.
+        FileExistsError: The file is there; or it is a config or annotations by its name, with ``force`` too.
         IsADirectoryError: A folder is there.
         ModuleNotFoundError: ``onnx``, ``onnxscript`` or ``onnxruntime`` is not installed.
         ValueError: The model cannot be exported, or what was written differs by more than :data:`TOLERANCE`, or
@@ -117,6 +119,9 @@ def _folder_beside(file: Path) -> tempfile.TemporaryDirectory[str]:
 def _check_free(file: Path, force: bool) -> None:
     if file.is_dir():
         raise IsADirectoryError(f'{file} is a folder: name a file in it with --out.')
+    if file.suffix.lower() in _NEVER_WRITTEN and file.exists():
+        raise FileExistsError(f'{file} is nothing that export wrote, as {file.suffix} tells, and would be lost: name '
+                              'another file with --out.')
     for path in (file, file.with_name(f'{file.name}.data')):
         if path.exists() and not force:
             raise FileExistsError(f'{path} is there already: name another file with --out, or add --force.')

@@ -148,6 +148,13 @@ class TestRefusals:
         with pytest.raises(IsADirectoryError, match=r'z.onnx is a folder: name a file in it with --out'):
             export_model(thin('tiny-srf'), tmp_path / 'z.onnx', 'onnx', 'backbone', force=True)
 
+    @pytest.mark.parametrize('name', ['base.py', 'instances_val.JSON'])
+    def test_what_a_config_reads_is_not_replaced(self, name, tmp_path):
+        (tmp_path / name).write_text('mine')
+        with pytest.raises(FileExistsError, match=f'{name} is nothing that export wrote, as .* tells, and would be'):
+            export_model(thin('tiny-srf'), tmp_path / name, 'onnx', 'backbone', force=True)
+        assert (tmp_path / name).read_text() == 'mine'
+
     @pytest.mark.parametrize(('part', 'masks', 'is_told'), [
         ('model', 'paste', False), ('model', 'roi', True), ('model', 'none', False)])
     def test_masks_of_what_has_none(self, part, masks, is_told, tmp_path):
