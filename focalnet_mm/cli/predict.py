@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ..predict import Predictor
 
 
+# The key of ir_version, the first field of ONNX's ModelProto. No text begins with it.
+_FIRST_BYTE = b'\x08'
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = ('%(prog)s (CONFIG CHECKPOINT | FILE.onnx) INPUT [INPUT ...] --out DIR [--score-thr SCORE] '
                     '[--device DEVICE] [--force] [--cfg-options KEY=VALUE ...] [--traceback]')
@@ -40,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    exported = args.model[0].lower().endswith('.onnx')
+    exported = _is_exported(args.model[0])
     named = args.model[1 if exported else 2:]
     if not named:
         parser.error('no INPUT is named: expected CONFIG CHECKPOINT INPUT, or FILE.onnx INPUT')
@@ -62,6 +66,18 @@ def main(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         raise SystemExit(stop.status)
     if done.failed:
         raise SystemExit(f'{parser.prog}: {len(done.failed)} of {len(inputs)} inputs failed, see above.')
+
+
+def _is_exported(name: str) -> bool:
+    """Whether a file is of ONNX, by its name or as it begins: export writes to any name that it is told."""
+    if name.lower().endswith('.onnx'):
+        return True
+    try:
+        with open(name, 'rb') as file:
+            return file.read(1) == _FIRST_BYTE
+    # A config may be one by its name alone.
+    except OSError:
+        return False
 
 
 def _exported(args: argparse.Namespace, named: Sequence[str],

@@ -69,8 +69,10 @@ def test_what_needs_pytorch_says_so():
     assert out.startswith('focalnet_mm.FocalNet needs torch, which is not installed')
 
 
-def test_command(tmp_path, capsys):
-    file = str(exported.classifier(tmp_path / 'x.onnx'))
+@pytest.mark.parametrize('name', ['x.onnx', 'x.ONNX', 'model', 'focalnet.v2'])
+def test_command(name, tmp_path, capsys):
+    """Of files of any name that export was told."""
+    file = str(exported.classifier(tmp_path / name))
     folder = photos(tmp_path / 'in', (40, 60))
     command('predict', [file, str(folder), '--out', str(tmp_path / 'out')], 'predict')
     found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
