@@ -61,6 +61,9 @@ CASES = {
     'square': ('mmdet', [KEEP, dict(type='Pad', pad_to_square=True, pad_val=dict(img=(114, 114, 114)))],
                dict(**IMAGENET, bgr_to_rgb=True)),
     'multiples': ('mmdet', [KEEP, dict(type='Pad', size_divisor=32)], dict(**IMAGENET, bgr_to_rgb=True)),
+    'flips of no picture': ('mmdet', [KEEP, dict(type='RandomFlip', prob=0.0),
+                                      dict(type='RandomFlip', prob=[0.0, 0.0], direction=['horizontal', 'vertical'])],
+                            dict(**IMAGENET, bgr_to_rgb=True)),
     'segmenter': ('mmseg', [dict(KEEP, scale=(256, 64))], dict(**IMAGENET, bgr_to_rgb=True, size=(64, 64), pad_val=0,
                                                                test_cfg=dict(size_divisor=32))),
     'segmenter of a size': ('mmseg', [dict(type='Resize', scale=(64, 64), keep_ratio=True)], dict(
@@ -199,6 +202,8 @@ def test_joined_to_a_model(tmp_path):
 
 @pytest.mark.parametrize(('steps', 'words'), [
     ([dict(type='AutoContrast')], 'the step AutoContrast'),
+    ([dict(type='RandomFlip', prob=0.5)], 'the step RandomFlip'),
+    ([dict(type='RandomFlip', prob=[0.0, 0.1])], 'the step RandomFlip'),
     ([dict(type='Resize', scale=(64, 64), interpolation='lanczos')],
      'the interpolation lanczos of cv2 in the step Resize of the config does; it knows bilinear of cv2'),
     ([dict(type='CenterCrop', crop_size=8, auto_pad=True)], 'auto_pad=True of the step CenterCrop'),

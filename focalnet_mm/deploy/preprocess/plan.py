@@ -54,7 +54,7 @@ def make_plan(model: nn.Module, channels: int, cfg: Config) -> dict[str, Any]:
             plan['loader'] = _loader(settings)
         elif name in _READERS:
             plan['steps'].append(_READERS[name](_Reader(name, settings)))
-        elif not name.startswith(('Load', 'Pack')) or name.startswith('LoadImage'):
+        elif not _leaves_pictures(name, settings):
             raise _cannot(f'the step {name}')
     if not plan['loader']:
         raise _cannot(f'the loading step {type_name(pipeline[0])}')
@@ -140,6 +140,14 @@ def _pad(read: _Reader) -> Settings:
 #: Step of a test pipeline → its settings for the graph.
 _READERS: dict[str, Callable[[_Reader], Settings]] = dict(
     Resize=_resize, ResizeEdge=_resize_edge, CenterCrop=_center_crop, Pad=_pad)
+
+
+def _leaves_pictures(name: str, settings: Settings) -> bool:
+    """Whether a step does nothing to pictures, as one that flips none of them."""
+    if name == 'RandomFlip':
+        chance = settings.get('prob')
+        return all(value == 0 for value in (chance if isinstance(chance, list) else [chance]))
+    return name.startswith(('Load', 'Pack')) and not name.startswith('LoadImage')
 
 
 def _loader(settings: Settings) -> Settings:
