@@ -51,11 +51,15 @@ def plan_of(model: nn.Module, part: Part, to: str, channels: int, cfg: Config | 
         how: What was asked for.
 
     Raises:
-        ValueError: The graph cannot do what the config does, or there is no preprocessing to lower the precision with.
+        ValueError: The graph cannot do what the config does, there is no preprocessing to lower the precision with, or
+            no picture for ``'int8'``.
     """
     whole = to == 'onnx' and (part.carriers or part.facts.get('task') == 'classification')
     if cfg is not None and whole and how.preprocess:
+        from .precision import check_pictures
         from .preprocess import make_plan
+        if how.precision == 'int8':
+            check_pictures(how.pictures)
         return make_plan(model, channels, cfg)
     if how.precision != 'fp32':
         raise ValueError(f'The precision {how.precision} is for ONNX files of whole models with their preprocessing: '

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ..data.pictures import read_image
 from .runtime import Runtime
 
-__all__ = ['lower_precision']
+__all__ = ['check_pictures', 'lower_precision']
 
 # What layers become in ONNX. Sizes, boxes and thresholds are no layers: 16 bits know no odd pixel beyond 2048.
 _LAYERS = ('Conv', 'ConvTranspose', 'Gemm', 'MatMul')
@@ -46,9 +46,7 @@ def lower_precision(file: Path, precision: str, pictures: Sequence[Path] = (),
     if precision == 'fp16':
         lower = _half(model, layers)
     else:
-        if not pictures:
-            raise ValueError('int8 finds the ranges of activations by pictures: name a folder of them with '
-                             '--calibrate, some of those that the model was trained with.')
+        check_pictures(pictures)
         lower = _quantised(model, layers, pictures, tell)
     # None of the tools keeps what the file says of itself.
     del lower.metadata_props[:]
@@ -193,29 +191,51 @@ def _has_vnni() -> bool:
         return False
 
 
+def check_pictures(files: Sequence[Path]) -> None:
+    """Check that ``'int8'`` has something to find the ranges of activations with, before all that comes first is done.
+
+    Args:
+        files: The pictures.
+
+    Raises:
+        ValueError: There are none, or none that would be taken can be read.
+    """
+    failed: list[Exception] = []
+    for file in _taken(files):
+        try:
+            read_image(file)
+            return
+        except (OSError, ValueError) as error:
+            failed.append(error)
+    if failed:
+        raise ValueError(f'None of the {len(failed)} pictures of --calibrate can be read, the first one since: '
+                         f'{failed[0]}')
+    raise ValueError('int8 finds the ranges of activations by pictures: name a folder of them with --calibrate, some '
+                     'of those that the model was trained with.')
+
+
+def _taken(files: Sequence[Path]) -> list[Path]:
+    # Folders have their classes one after the other.
+    count = min(len(files), _MOST_PICTURES)
+    return [files[i * len(files) // count] for i in range(count)]
+
+
 class _Pictures:
     """Pictures as onnxruntime's calibration reads them, with a progress bar."""
 
     def __init__(self, files: Sequence[Path], tell: Callable[[str], None]) -> None:
         self._tell = tell
-        # Folders have their classes one after the other.
-        count = min(len(files), _MOST_PICTURES)
-        self._inputs = self._read([files[i * len(files) // count] for i in range(count)])
+        self._inputs = self._read(_taken(files))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._inputs, None)
 
     def _read(self, files: Sequence[Path]) -> Iterator[dict[str, np.ndarray]]:
         from rich.progress import track
-        failed: list[Exception] = []
         for file in track(files, 'calibrating'):
             try:
                 picture = read_image(file)
             except (OSError, ValueError) as error:
                 self._tell(f'Left out: {error}')
-                failed.append(error)
                 continue
             yield dict(images=np.ascontiguousarray(picture[None, ..., ::-1]))
-        if len(failed) == len(files):
-            raise ValueError(f'None of the {len(files)} pictures of --calibrate can be read, the first one since: '
-                             f'{failed[0]}')
