@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,8 @@ class Runtime:
                 such threshold, a threshold is no number, or an ``iou_threshold`` is not from 0 to 1.
         """
         batch_size = _whole('batch_size', batch_size, 1)
+        if not isinstance(pictures, Iterable):
+            raise ValueError(f'pictures are {pictures!r}, expected a list of them, or an array (N, H, W, 3).')
         pictures = [_checked(picture) for picture in pictures]
         unknown = [name for name in thresholds if name not in self.thresholds]
         if unknown:

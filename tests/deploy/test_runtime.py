@@ -48,6 +48,13 @@ def test_arguments_that_are_wrong(given, message, tmp_path):
         runtime(exported.pictures((20, 30)), **given)
 
 
+def test_no_pictures(tmp_path):
+    runtime = Runtime(exported.detector(tmp_path / 'x.onnx'))
+    assert runtime([]) == []
+    with pytest.raises(ValueError, match=r'pictures are None, expected a list of them, or an array \(N, H, W, 3\)'):
+        runtime(None)
+
+
 def test_limits_without_bounds(tmp_path):
     """And numbers of NumPy."""
     runtime = Runtime(exported.detector(tmp_path / 'x.onnx'), 'cpu', threads=np.int64(1))
