@@ -110,7 +110,7 @@ def test_what_a_machine_changes(new, tmp_path):
         assert cfg.train_dataloader.num_workers == 4
 
 
-def test_weights(new, tmp_path):
+def test_weights(new, tmp_path, monkeypatch):
     def model_of(name, method, **options):
         cfg = Config.fromfile(new('voc', tmp_path / name, method=method, **options).config)
         return cfg.load_from, cfg.model.backbone.init_cfg
@@ -128,5 +128,7 @@ def test_weights(new, tmp_path):
     assert model_of('hub', 'atss', weights='hf://a/b') == ('focalnet://hf://a/b', None)
     with pytest.raises(FileNotFoundError, match=r'--weights .*gone.pth, which does not exist: give --weights none'):
         model_of('gone', 'atss', weights=str(tmp_path / 'gone.pth'))
+    # Where no demo has been trained.
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r'the backbone of the base starts from work_dirs/demo/epoch_13.pth'):
         new('voc', tmp_path / 'demo', base=str(ROOT / 'configs/mmdet/atss_focalnet_t_shapes.py'))
