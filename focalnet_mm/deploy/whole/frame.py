@@ -45,7 +45,8 @@ def frame(images: Tensor, inside: Tensor | None, original: Tensor | None, img_sh
     scale = _corners(images, size) / _corners(images, before)
     limits = _corners(images, shown)[None]
     if img_shape is not None:
-        limits = limits.minimum(img_shape.flip(1).repeat(1, 2).to(images.dtype) / scale)
+        # Rounded as resizing rounds a size.
+        limits = limits.minimum((img_shape.flip(1).repeat(1, 2).to(images.dtype) / scale + 0.5).floor())
     return Frame(limits, scale, (size[0], size[1]))
 
 

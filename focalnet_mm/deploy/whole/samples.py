@@ -54,7 +54,8 @@ def data_samples(images: Tensor, inside: Tensor | None = None, original: Tensor 
     samples = []
     for i in range(len(images)):
         limit = shown if img_shape is None else tuple(
-            min(most, length * by) for most, length, by in zip(shown, img_shape[i % len(img_shape)].tolist(), scale))
+            min(most, int(length * by + 0.5))
+            for most, length, by in zip(shown, img_shape[i % len(img_shape)].tolist(), scale))
         samples.append(DetDataSample(metainfo=dict(
             img_shape=limit, ori_shape=size, pad_shape=whole, batch_input_shape=whole, scale_factor=scale[::-1])))
     return samples
