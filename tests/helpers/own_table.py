@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from mmengine.registry import DefaultScope
 
 from focalnet_mm.data.shapes import write_dataset
@@ -146,10 +145,9 @@ def measure(method, form, folder, epochs=None):
 
     def runner(name):
         DefaultScope._instance_dict.clear()
-        cfg = _short(load_config(str(project.config), dict(experiment_name=f'{folder} {name}')), settings,
-                     epochs or settings.epochs)
-        torch.manual_seed(0)
-        return build_runner(cfg)[0]
+        # A runner draws a seed of its own where the config has none.
+        changes = {'experiment_name': f'{folder} {name}', 'randomness.seed': 0}
+        return build_runner(_short(load_config(str(project.config), changes), settings, epochs or settings.epochs))[0]
     untrained = runner('before')
     # A test alone leaves the boxes that Sparse R-CNN starts from as random numbers.
     untrained.model.init_weights()
