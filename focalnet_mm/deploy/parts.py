@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..backbone.focalnet import find_backbone
+from ..run.tasks import of_task, task_heads
 from .part import Agreement, Part, difference, predicted
 from .whole import whole
 
@@ -167,20 +168,20 @@ def _segmenter(model: Any, images: Tensor, to: str) -> Part:
 def _classifier(model: Any, images: Tensor, to: str) -> Part:
     if getattr(model, 'head', None) is None:
         raise ValueError(f'The {type(model).__name__} has no head, so that it predicts no classes: {_BACKBONE}.')
-    tasks = list(_heads(model.head))
+    tasks = list(task_heads(model.head))
 
     def predict(images: Tensor) -> Sequence[Tensor]:
         samples = model(images, mode='predict')
-        return [torch.stack([_of_task(sample, task).pred_score for sample in samples]) for task, _ in tasks]
+        return [torch.stack([of_task(sample, task).pred_score for sample in samples]) for task, _ in tasks]
 
     predicted(model, lambda: predict(images), _BACKBONE)
     # The other formats keep to the scores.
     chooses = to == 'onnx' and all(map(_chooses_by_scores, (head for _, head in tasks), zip(*(
-        [_of_task(sample, task) for task, _ in tasks] for sample in model(images, mode='predict')))))
+        [of_task(sample, task) for task, _ in tasks] for sample in model(images, mode='predict')))))
     changed = copy.deepcopy(model)
     features = changed.extract_feat(torch.randn(images.shape, generator=torch.Generator().manual_seed(0)))
     logits, activations, names, left, facts = [], [], [], [], {}
-    for task, head in _heads(changed.head):
+    for task, head in task_heads(changed.head):
         take, passed_on = _logits_of(model, head, features)
         activation = _activation_of(head, take(features), passed_on, features)
         name = '.'.join(('scores', *task)) if task else 'scores'
@@ -198,21 +199,6 @@ def _classifier(model: Any, images: Tensor, to: str) -> Part:
 #: The class that each library's models are of → what exports them.
 _KINDS: dict[str, Callable[[Any, Tensor, str], Part]] = dict(
     BaseDetector=_detector, BaseSegmentor=_segmenter, BaseClassifier=_classifier)
-
-
-def _heads(head: Any, task: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The heads of a classifier, by the names of their tasks where it has several."""
-    if not hasattr(head, 'task_heads'):
-        yield task, head
-        return
-    for name, part in head.task_heads.items():
-        yield from _heads(part, (*task, name))
-
-
-def _of_task(sample: Any, task: Sequence[str]) -> Any:
-    for name in task:
-        sample = sample.get(name)
-    return sample
 
 
 def _logits_of(model: Any, head: Any, features: Any) -> tuple[Callable[[Any], Tensor], bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..run.build import load_model, unwrap
 from ..run.config import scope_of, type_name
 from ..run.failures import first_line
 from ..run.images import ImagePipeline, Loaded
+from ..run.tasks import of_task, task_heads
 from .classified import Classes, best_classes, class_lines, known_classes
 from .drawing import draw_classes
 from .masks import encoded
@@ -161,7 +162,9 @@ class Predictor:
         return [dict(image_id=image_id, **entry) for entry in found]
 
     def _parts(self, sample: Any) -> dict[str, Any]:
-        return dict(_tasks(sample, getattr(self._model, 'head', None)))
+        """Task → the sample of it, for mmpretrain's classifiers; of one alone that of ``''``."""
+        return {'.'.join(task): of_task(sample, task)
+                for task, _ in task_heads(getattr(self._model, 'head', None))}
 
     def _panoptic(self, sample: Any) -> list[dict[str, Any]]:
         segments = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy()
@@ -193,16 +196,6 @@ class Predictor:
         colours = [] if palette is None or isinstance(palette, str) else [tuple(map(int, rgb)) for rgb in palette]
         made_up = np.random.RandomState(42).randint(256, size=(count, 3)).tolist()
         return dict(classes=names, palette=colours + [tuple(rgb) for rgb in made_up[len(colours):]])
-
-
-def _tasks(sample: Any, head: Any, task: str = '') -> Iterator[tuple[str, Any]]:
-    """Task → the sample of it, for mmpretrain's classifiers, in the order of the head; of one alone that of ``''``."""
-    if 'pred_score' in sample:
-        yield task, sample
-        return
-    # A sample keeps its parts in a set.
-    for name, part in head.task_heads.items():
-        yield from _tasks(sample.get(name), part, f'{task}.{name}'.lstrip('.'))
 
 
 def _scores(parts: Mapping[str, Any]) -> dict[str, np.ndarray]:
